@@ -1,0 +1,1 @@
+//! The metric APIs, discovery, health, and their errors, as an axum router.

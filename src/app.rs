@@ -1,0 +1,1 @@
+//! Wiring and the order of starting and stopping.

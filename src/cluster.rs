@@ -1,0 +1,1 @@
+//! Kubernetes: client, watches, resource names, the trust ConfigMap, our Secret and APIServices.

@@ -1,0 +1,1 @@
+//! The `rules:` sections of the configuration.

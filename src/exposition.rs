@@ -1,0 +1,1 @@
+//! The text and OpenMetrics parsers: bytes to borrowed samples. No I/O.

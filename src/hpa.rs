@@ -1,0 +1,1 @@
+//! The HorizontalPodAutoscaler's replica algorithm as a pure function.

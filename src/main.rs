@@ -1,0 +1,3 @@
+//! The `gpu-metrics-adapter` program.
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! The vocabulary every room shares: labels, samples, time, quantities, Kubernetes objects and selectors.
+//!
+//! Plain values without I/O. This module knows no other module of this crate.
+
+pub mod labels;
+pub mod matcher;
+pub mod objects;
+pub mod quantity;
+pub mod sample;
+pub mod selector;
+pub mod time;

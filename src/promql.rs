@@ -1,0 +1,1 @@
+//! Evaluation of a parsed PromQL query over a `SeriesReader`.

@@ -1,0 +1,1 @@
+//! When and how to scrape; writes the store.

@@ -1,0 +1,1 @@
+//! Listening: TLS and its reload, limits, drain.

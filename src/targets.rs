@@ -1,0 +1,1 @@
+//! What to scrape: static and Kubernetes targets, relabelling, presets.

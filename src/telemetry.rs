@@ -1,0 +1,1 @@
+//! Logs and the process's own metrics.
