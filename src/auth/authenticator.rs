@@ -200,7 +200,7 @@ impl Authenticator {
     async fn owner(&self, token: &str, now: Timestamp) -> Result<Option<User>, Arc<ReviewError>> {
         let mut key = Digest::default();
         key.copy_from_slice(hmac::sign(&self.token_key, token.as_bytes()).as_ref());
-        let review = reviewer::in_time(self.reviewer.token_review(token));
+        let review = async { reviewer::in_time(self.reviewer.token_review(token)).await };
         self.tokens.get(key, now, review).await
     }
 }

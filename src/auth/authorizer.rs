@@ -74,7 +74,10 @@ impl Authorizer {
         if user.is_master() || self.needs_no_permission(attributes) {
             return Ok(());
         }
-        let review = reviewer::in_time(self.reviewer.subject_access_review(user, attributes));
+        // Lazy: nothing is asked, or even prepared, for a decision that is remembered.
+        let review = async {
+            reviewer::in_time(self.reviewer.subject_access_review(user, attributes)).await
+        };
         let decision = if attributes.len() < LONGEST_REMEMBERED {
             let key = (user.clone(), attributes.clone());
             self.decisions.get(key, now, review).await
