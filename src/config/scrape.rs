@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use super::Fault;
 pub use job::{Job, KubernetesSd, Namespaces, Role, RoleSelector, Scheme, StaticTargets};
 pub use relabel::{Action, Relabel, anchored};
 
@@ -81,23 +82,6 @@ impl Default for ScrapeLimits {
             label_name_length: 256,
             label_value_length: 2_048,
         }
-    }
-}
-
-/// Something wrong in the file, and where: `scrape_configs[2].relabel_configs[0].regex`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
-pub struct Fault {
-    /// The place, from the `scrape:` section on.
-    pub path: String,
-    /// What is wrong there.
-    pub message: String,
-}
-
-impl Fault {
-    pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        let (path, message) = (path.into(), message.into());
-        Self { path, message }
     }
 }
 
