@@ -55,6 +55,8 @@ struct Known {
 impl FakeApi {
     pub(super) async fn start() -> Self {
         let shared = Arc::new(Shared::default());
+        // A list at version 0 would mean "any version".
+        shared.state.lock().version = 1;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port");
@@ -254,7 +256,7 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             .filter(|((other, _), object)| *other == collection && is_named(object, &name))
             .map(|(_, object)| object)
             .collect();
-        let version = known.version.max(1).to_string();
+        let version = known.version.to_string();
         let list = json!({"metadata": {"resourceVersion": version}, "items": items});
         return Json(list).into_response();
     }
