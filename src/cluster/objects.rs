@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::{Follow, Health, everything};
 use super::index::{Index, IndexWriter, index};
-use crate::model::objects::{GroupResource, ListError, ObjectLabels, ObjectLister, ObjectRef};
+use crate::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
 use crate::model::selector::Selector;
 
 /// Pods and namespaces, as last known. A list takes no lock and makes no request.
@@ -167,13 +167,9 @@ impl ObjectLister for Objects {
         };
         watched
             .index
-            .list(namespace, |labels| selects(selector, labels))
+            .list(namespace, |labels| selector.matches(labels))
             .ok_or_else(|| ListError::NotSynced(resource.clone()))
     }
-}
-
-fn selects(_selector: &Selector, _labels: &ObjectLabels) -> bool {
-    true
 }
 
 #[cfg(test)]
