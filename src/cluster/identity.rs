@@ -9,7 +9,7 @@ use std::error::Error;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
-use kube::core::ObjectMeta;
+use kube::core::{ObjectMeta, Status};
 use kube::{Api, Client};
 use tracing::info;
 
@@ -104,7 +104,7 @@ pub async fn load_or_create<E: Error + 'static>(
                     info!(%secret, "serving identity created");
                     return Ok(bytes(&created));
                 }
-                Err(error) if is_race(&error) => continue,
+                Err(error) if refused(&error, Status::is_already_exists) => continue,
                 Err(error) => return Err(failed("create", error)),
             }
         };
@@ -117,7 +117,7 @@ pub async fn load_or_create<E: Error + 'static>(
                         info!(%secret, "serving identity renewed");
                         return Ok(bytes(&replaced));
                     }
-                    Err(error) if is_race(&error) => {}
+                    Err(error) if lost(&error) => {}
                     Err(error) => return Err(failed("replace", error)),
                 }
             }
@@ -151,11 +151,13 @@ fn verdict<E>(
     }
 }
 
-/// Whether another was first: the Secret now exists, has changed, or is gone.
-fn is_race(error: &RequestError) -> bool {
-    error.refusal().is_some_and(|status| {
-        status.is_already_exists() || status.is_conflict() || status.is_not_found()
-    })
+/// Whether the Secret has changed or gone since it was read.
+fn lost(error: &RequestError) -> bool {
+    refused(error, Status::is_conflict) || refused(error, Status::is_not_found)
+}
+
+fn refused(error: &RequestError, how: impl Fn(&Status) -> bool) -> bool {
+    error.refusal().is_some_and(how)
 }
 
 fn new_secret(name: &str, data: SecretBytes) -> Secret {
@@ -319,6 +321,17 @@ mod tests {
             .await
             .expect_err("refused");
         assert_eq!(error.to_string(), "cannot read the Secret gpu/serving");
+    }
+
+    #[tokio::test]
+    async fn a_missing_namespace_is_told_as_such() {
+        let api = FakeApi::start().await;
+        api.answer(SECRETS, Answer::Status(404, "NotFound"), 1);
+        let make = || Ok(identity("us"));
+        let error = load_or_create(&api.client(), "gpu", "serving", make, keep)
+            .await
+            .expect_err("refused");
+        assert_eq!(error.to_string(), "cannot create the Secret gpu/serving");
     }
 
     #[tokio::test]

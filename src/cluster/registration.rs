@@ -24,6 +24,10 @@ use super::request::{bounded, describe};
 /// and two installations that disagree about the CA must not keep it busy with that.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// The time after a conflict. kube-apiserver writes the status of a new APIService just when we see it first, and the
+/// watch has the newer version in a moment.
+const PAUSE_AFTER_CONFLICT: Duration = Duration::from_millis(200);
+
 /// A Service, as an APIService refers to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceName {
@@ -81,7 +85,7 @@ impl Registration {
                 known: None,
                 said: None,
                 due: None,
-                tried: None,
+                rest_until: Instant::now(),
             };
             cancel.run_until_cancelled(one.run())
         });
@@ -101,7 +105,8 @@ struct One<'a> {
     said: Option<Standing>,
     /// When to patch, if there is a reason to.
     due: Option<Instant>,
-    tried: Option<Instant>,
+    /// Not to patch before then.
+    rest_until: Instant,
 }
 
 impl One<'_> {
@@ -134,10 +139,7 @@ impl One<'_> {
             return;
         };
         self.due = match standing {
-            Standing::Differs(_) => {
-                let now = Instant::now();
-                Some(self.tried.map_or(now, |tried| now.max(tried + PAUSE)))
-            }
+            Standing::Differs(_) => Some(self.rest_until),
             _ => None,
         };
         let apiservice = &self.name;
@@ -164,22 +166,26 @@ impl One<'_> {
         let params = PatchParams::default();
         let patch = Patch::Merge(patch);
         let answer = bounded(|| self.api.patch(&self.name, &params, &patch)).await;
-        self.tried = Some(Instant::now());
+        let mut pause = PAUSE;
         match answer {
             Ok(patched) => {
                 info!(apiservice = self.name, "APIService: caBundle set");
                 self.known = Some(Some(patched));
             }
-            // Another replica was first, or somebody edited it: the watch tells what it is now.
+            // Another was first: the watch tells what it is now.
             Err(error)
                 if error
                     .refusal()
-                    .is_some_and(|s| s.is_conflict() || s.is_not_found()) => {}
+                    .is_some_and(|s| s.is_conflict() || s.is_not_found()) =>
+            {
+                pause = PAUSE_AFTER_CONFLICT;
+            }
             Err(error) => {
                 let error = describe(&error);
                 warn!(apiservice = self.name, %error, "cannot set caBundle; trying again");
             }
         }
+        self.rest_until = Instant::now() + pause;
     }
 
     fn standing(&self) -> Option<Standing> {
@@ -356,6 +362,20 @@ mod tests {
         soon("the patch", || bundle(&api) == Some(json!(OURS))).await;
         let spec = &api.get(SERVICES, NAME).expect("it")["spec"];
         assert_eq!(spec.get("insecureSkipTLSVerify"), None);
+        cancel.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_conflict_costs_no_long_pause() {
+        let api = FakeApi::start().await;
+        api.put(SERVICES, object("adapter", json!({})));
+        let path = format!("{SERVICES}/{NAME}");
+        api.answer(&path, Answer::Status(409, "Conflict"), 1);
+        let (_sender, cancel) = running(&api, Some("our CA"));
+        soon("the conflict", || patches(&api) == 1).await;
+        let conflict = Instant::now();
+        soon("the second attempt", || bundle(&api) == Some(json!(OURS))).await;
+        assert!(conflict.elapsed() < PAUSE);
         cancel.cancel();
     }
 
