@@ -76,11 +76,14 @@ where
 {
     /// A watch over `api`; `what` names it in the log.
     pub(super) fn new(what: impl Into<String>, api: Api<K>, config: watcher::Config) -> Self {
-        let open = Box::new(move || watcher(api.clone(), config.clone()).boxed());
+        Self::over(what, move || watcher(api.clone(), config.clone()).boxed())
+    }
+
+    fn over(what: impl Into<String>, open: impl Fn() -> Events<K> + Send + Sync + 'static) -> Self {
         Self {
             what: what.into(),
             events: open(),
-            open,
+            open: Box::new(open),
             backoff: DefaultBackoff::default(),
             listing: false,
             resume_at: None,
@@ -185,5 +188,94 @@ fn is_forbidden(error: &watcher::Error) -> bool {
         | watcher::Error::WatchFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => status.is_forbidden(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use k8s_openapi::api::core::v1::Pod;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    type Item = watcher::Result<Event<Pod>>;
+
+    /// Watches that yield these items, one list for each time one is opened, and then nothing for ever.
+    fn scripted(scripts: impl IntoIterator<Item = Vec<Item>>) -> Follow<Pod> {
+        let scripts = Mutex::new(scripts.into_iter().collect::<Vec<_>>().into_iter());
+        Follow::over("pods", move || {
+            let items = scripts.lock().next().expect("opened once too often");
+            stream::iter(items).chain(stream::pending()).boxed()
+        })
+    }
+
+    fn refused(code: u16) -> Item {
+        let status = kube::core::Status::failure("told so", "reason").with_code(code);
+        Err(watcher::Error::WatchStartFailed(kube::Error::Api(
+            status.boxed(),
+        )))
+    }
+
+    async fn told(follow: &mut Follow<Pod>, within: Duration) -> Option<String> {
+        let event = tokio::time::timeout(within, follow.next()).await.ok()?;
+        Some(format!("{event:?}"))
+    }
+
+    fn is_failing(follow: &Follow<Pod>) -> bool {
+        matches!(*follow.health().borrow(), Health::Failing { .. })
+    }
+
+    const LONG: Duration = Duration::from_secs(300);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_watch_recovers_without_an_event() {
+        let mut follow = scripted([vec![Ok(Event::Init), Ok(Event::InitDone), refused(503)]]);
+        told(&mut follow, LONG).await.expect("Init");
+        told(&mut follow, LONG).await.expect("InitDone");
+        assert_eq!(*follow.health().borrow(), Health::Live);
+        // Polled in small pieces: an interrupted wait goes on where it was.
+        let mut waited = Duration::ZERO;
+        let piece = Duration::from_millis(100);
+        while waited < QUIET {
+            assert_eq!(told(&mut follow, piece).await, None);
+            waited += piece;
+            assert!(is_failing(&follow), "taken for healthy after {waited:?}");
+        }
+        assert_eq!(told(&mut follow, 2 * QUIET).await, None);
+        assert_eq!(*follow.health().borrow(), Health::Live);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_hangs_is_begun_anew() {
+        let whole = vec![Ok(Event::Init), Ok(Event::InitDone)];
+        let mut follow = scripted([vec![Ok(Event::Init)], whole]);
+        told(&mut follow, LONG).await.expect("Init");
+        let early = LIST_PATIENCE - Duration::from_secs(1);
+        assert_eq!(told(&mut follow, early).await, None);
+        assert!(!is_failing(&follow));
+        assert_eq!(told(&mut follow, LONG).await.as_deref(), Some("Init"));
+        assert!(is_failing(&follow), "a beginning is no success");
+        assert_eq!(told(&mut follow, LONG).await.as_deref(), Some("InitDone"));
+        assert_eq!(*follow.health().borrow(), Health::Live);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_version_that_is_gone_opens_another_watch() {
+        let mut follow = scripted([
+            vec![refused(503), refused(410)],
+            vec![Ok(Event::Init), Ok(Event::InitDone)],
+        ]);
+        assert_eq!(told(&mut follow, LONG).await.as_deref(), Some("Init"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_failure_and_its_time_are_kept() {
+        let mut follow = scripted([vec![refused(503), refused(500), refused(500)]]);
+        assert_eq!(told(&mut follow, Duration::from_secs(20)).await, None);
+        let Health::Failing { error, .. } = follow.health().borrow().clone() else {
+            panic!("not failing");
+        };
+        assert!(error.starts_with("503"), "{error}");
     }
 }

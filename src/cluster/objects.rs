@@ -221,6 +221,11 @@ mod tests {
             .await
             .expect("synced");
         assert_eq!(pods(&objects, "prod"), ["b"]);
+        let other = Selector::parse("app=other").expect("a selector");
+        assert_eq!(
+            objects.list(&GroupResource::core("pods"), None, &other),
+            Ok(vec![])
+        );
         api.put(PODS, pod("prod", "a"));
         soon("the new pod", || pods(&objects, "prod") == ["a", "b"]).await;
         api.delete(PODS, "prod/b");
