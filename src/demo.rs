@@ -1,10 +1,12 @@
 //! A simulated GPU cluster around the real server.
 //!
 //! [`load`] says how busy the service is, [`pods`] how many pods share that, [`exporter`] what their GPUs' exporters write,
-//! [`fleet`] serves those pages on loopback, and [`view`] shows it all in a terminal. None of them reads a clock.
+//! [`fleet`] serves those pages on loopback, [`story`] keeps what happened, and [`view`] shows it all in a terminal. None of
+//! them reads a clock.
 
 pub mod exporter;
 pub mod fleet;
 pub mod load;
 pub mod pods;
+pub mod story;
 pub mod view;
