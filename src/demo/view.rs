@@ -1,12 +1,7 @@
-//! The demo in a terminal: a table that is redrawn in place, or one plain line per sync where there is no terminal.
-//!
-//! [`live`], [`line`] and [`summary`] only make text; [`Screen`] writes it.
+//! What the demo says: a table for a terminal, a line for a log, and a summary. Only text is made here.
 
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Write;
 use std::time::Duration;
-
-use anstream::{AutoStream, ColorChoice};
 
 use super::exporter::node_name;
 use super::load::Load;
@@ -235,86 +230,6 @@ fn clipped(text: &str, columns: usize) -> String {
     kept.chain(['…']).collect()
 }
 
-/// Where the demo is shown.
-#[derive(Debug)]
-pub struct Screen<W> {
-    out: W,
-    live: bool,
-    /// Lines that the next table overwrites.
-    drawn: usize,
-}
-
-impl Screen<AutoStream<io::Stdout>> {
-    /// Standard output: redrawn in place if it is a terminal that may have colours (`NO_COLOR`, `TERM`), else plain lines.
-    pub fn stdout() -> Self {
-        let stdout = io::stdout();
-        let choice = AutoStream::choice(&stdout);
-        let live = stdout.is_terminal() && choice != ColorChoice::Never;
-        Self::new(AutoStream::new(stdout, choice), live)
-    }
-}
-
-impl<W: Write> Screen<W> {
-    /// A screen on `out`.
-    pub const fn new(out: W, live: bool) -> Self {
-        Self {
-            out,
-            live,
-            drawn: 0,
-        }
-    }
-
-    /// Whether it shows a table in place, and so wants a frame several times a second.
-    pub const fn is_live(&self) -> bool {
-        self.live
-    }
-
-    /// Shows the moment. Plain screens skip it.
-    ///
-    /// # Errors
-    /// Where the output is closed.
-    pub fn draw(&mut self, frame: &Frame<'_>) -> io::Result<()> {
-        if !self.live {
-            return Ok(());
-        }
-        let table = live(frame);
-        let mut bytes = String::new();
-        if self.drawn > 0 {
-            let _ = write!(bytes, "\x1b[{}A", self.drawn);
-        }
-        for line in table.lines() {
-            let _ = writeln!(bytes, "{line}\x1b[K");
-        }
-        bytes.push_str("\x1b[J");
-        self.drawn = table.lines().count();
-        self.out.write_all(bytes.as_bytes())?;
-        self.out.flush()
-    }
-
-    /// Shows the moment after a sync, and on plain screens the first one too.
-    ///
-    /// # Errors
-    /// Where the output is closed.
-    pub fn synced(&mut self, frame: &Frame<'_>) -> io::Result<()> {
-        if self.live {
-            return self.draw(frame);
-        }
-        writeln!(self.out, "{}", line(frame))?;
-        self.out.flush()
-    }
-
-    /// Shows the summary below everything else.
-    ///
-    /// # Errors
-    /// Where the output is closed.
-    pub fn finish(&mut self, story: &Story, elapsed: Duration) -> io::Result<()> {
-        self.drawn = 0;
-        let gap = if self.live { "\n" } else { "" };
-        write!(self.out, "{gap}{}", summary(story, elapsed))?;
-        self.out.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use anstream::adapter::strip_str;
@@ -471,38 +386,6 @@ done after 2:00
         );
         let nothing = "done after 0:05\n  never scaled\n  no answer yet\n";
         assert_eq!(summary(&Story::default(), at(5)), nothing);
-    }
-
-    #[test]
-    fn a_live_screen_overwrites_its_last_table() {
-        let (pods, story) = (pods(), story());
-        let frame = frame(&pods, &story);
-        let mut screen = Screen::new(Vec::new(), true);
-        screen.draw(&frame).expect("memory");
-        let first = screen.out.len();
-        screen.synced(&frame).expect("memory");
-        let text = String::from_utf8(screen.out.clone()).expect("text");
-        let (one, two) = text.split_at(first);
-        assert_eq!(format!("\x1b[12A{one}"), two);
-        screen.finish(&story, at(120)).expect("memory");
-        assert!(screen.out.ends_with(b"median 0.42 ms\n"));
-    }
-
-    #[test]
-    fn a_plain_screen_has_one_line_per_sync_and_no_escapes() {
-        let (pods, story) = (pods(), story());
-        let frame = frame(&pods, &story);
-        let mut screen = Screen::new(Vec::new(), false);
-        screen.draw(&frame).expect("memory");
-        assert!(screen.out.is_empty());
-        screen.synced(&frame).expect("memory");
-        screen.finish(&story, at(120)).expect("memory");
-        let text = String::from_utf8(screen.out).expect("text");
-        assert_eq!(
-            text,
-            format!("{}\n{}", line(&frame), summary(&story, at(120)))
-        );
-        assert!(!text.contains('\x1b'));
     }
 
     #[test]
