@@ -87,23 +87,22 @@ impl<'a, S: Sink> Page<'a, S> {
     fn line(&mut self, start: usize, end: usize) -> Result<Outcome, DropReason> {
         let bytes = &self.body[start..end];
         let bare = self.enter_family(bytes)?;
-        if bare > 0 {
-            if !self.family.wanted {
-                return Ok(Outcome::Skipped);
-            }
-            if S::RECOGNISES
-                && let Some(end) = likely_series(bytes, bare)
-                && let Some(series) = self.sink.recognise(&bytes[..end], self.kind)
-            {
-                let (value, timestamp) = self.number(bytes, end, self.family.dcgm)?;
-                self.sink.recognised(series, value, timestamp);
-                return Ok(Outcome::Sample);
-            }
+        if bare > 0 && !self.family.wanted {
+            return Ok(Outcome::Skipped);
         }
         let line = match self.text {
             Some(text) => &text[start..end],
             None => std::str::from_utf8(bytes).map_err(|_| DropReason::Encoding)?,
         };
+        if S::RECOGNISES
+            && bare > 0
+            && let Some(end) = likely_series(bytes, bare)
+            && let Some(series) = self.sink.recognise(&bytes[..end], self.kind)
+        {
+            let (value, timestamp) = self.number(bytes, end, self.family.dcgm)?;
+            self.sink.recognised(series, value, timestamp);
+            return Ok(Outcome::Sample);
+        }
         self.labels.clear();
         let series = series::read(line, bare, self.kind, &mut self.labels)?;
         let dcgm = if bare > 0 {
