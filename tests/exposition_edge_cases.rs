@@ -225,7 +225,7 @@ const EDGE_CASES: &[(&[u8], &str, Option<&str>)] = &[
     (b"a{x=\"caf\xc3\xa9\"} 1\n", "a{x=\"caf\u{e9}\"} 1", None),
     (b"a{x=\"\xff\"} 1\nb 2\n", "b 2; !encoding", None),
     (b"a{x=\"\x00\"} 1\n", "a{x=\"\\0\"} 1", None),
-    (b"a{job=\"train \"big\" model\"} 1\n", "!label_name", None),
+    (b"a{job=\"train \"big\" model\"} 1\n", "!separator", None),
     (b"a{le=\"1\"} 1\n", "a{le=\"1\"} 1", None),
     (
         b"# TYPE a histogram\na_bucket{le=\"1\"} 1\n",
