@@ -1,10 +1,12 @@
 //! The lines of a page, one after the other.
 
+use std::borrow::Cow;
+
 use memchr::{memchr, memrchr};
 
 use crate::model::time::Timestamp;
 
-use super::series::{self, Label};
+use super::series::{self, Label, MAX_LABELS};
 use super::{DropReason, FamilyKind, Format, ParsedSample, Report, Sink, number};
 
 /// How far a line break inside a label value is followed to where the value ends.
@@ -20,7 +22,7 @@ pub fn parse(body: &[u8], format: Format, sink: &mut impl Sink) -> Report {
         sink,
         family: Family::default(),
         kind: FamilyKind::Plain,
-        labels: Vec::with_capacity(32),
+        slots: [const { (Cow::Borrowed(""), Cow::Borrowed("")) }; MAX_LABELS],
         report: Report::default(),
     };
     page.read();
@@ -35,8 +37,8 @@ struct Page<'a, S> {
     sink: &'a mut S,
     family: Family<'a>,
     kind: FamilyKind,
-    /// The labels of the line being read; here only to be allocated once.
-    labels: Vec<Label<'a>>,
+    /// Where the labels of one line are put after the other's; here to be made only once.
+    slots: [Label<'a>; MAX_LABELS],
     report: Report,
 }
 
@@ -103,8 +105,7 @@ impl<'a, S: Sink> Page<'a, S> {
             self.sink.recognised(series, value, timestamp);
             return Ok(Outcome::Sample);
         }
-        self.labels.clear();
-        let series = series::read(line, bare, self.kind, &mut self.labels)?;
+        let series = series::read(line, bare, self.kind, &mut self.slots)?;
         let dcgm = if bare > 0 {
             self.family.dcgm
         } else if self.sink.wants(series.name.as_bytes()) {
@@ -115,7 +116,7 @@ impl<'a, S: Sink> Page<'a, S> {
         let (value, timestamp) = self.number(bytes, series.end, dcgm)?;
         self.sink.sample(&ParsedSample {
             name: &series.name,
-            labels: &self.labels,
+            labels: &self.slots[..series.labels],
             value,
             timestamp,
             series_text: &bytes[..series.end],
