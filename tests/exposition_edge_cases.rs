@@ -464,7 +464,7 @@ impl Sink for Picky {
 
 #[test]
 fn unwanted_metrics_are_asked_for_once_and_passed_over() {
-    let page = b"a 1\na{x=\"1\"} 2\na 3\nab{broken 4\nab 5\na 6\n{\"a\"} 7\n{\"q\"} 8\n-\na 9\n";
+    let page = b"a 1\na{x=\"1\"} 2\na 3\nab{broken} 4\nab 5\na 6\n{\"a\"} 7\n{\"q\"} 8\n-\na 9\n";
     let mut sink = Picky {
         wanted: b"a",
         asked: Vec::new(),
@@ -477,6 +477,19 @@ fn unwanted_metrics_are_asked_for_once_and_passed_over() {
         (report.samples, report.skipped, report.dropped.total()),
         (6, 3, 1)
     );
+}
+
+#[test]
+fn no_sample_is_read_out_of_an_unwanted_metrics_label_value() {
+    let page = b"b{x=\"l1\na 5\nl3\"} 1\na 2\n";
+    let mut sink = Picky {
+        wanted: b"a",
+        asked: Vec::new(),
+        values: Vec::new(),
+    };
+    let report = parse(page, Format::Text, &mut sink);
+    assert_eq!(sink.values, [2.0]);
+    assert_eq!(report.dropped.get(DropReason::UnclosedQuote), 1);
 }
 
 /// Reads the labels of each series once, and knows the series by its text from then on.

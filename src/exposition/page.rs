@@ -89,7 +89,8 @@ impl<'a, S: Sink> Page<'a, S> {
     fn line(&mut self, start: usize, end: usize) -> Result<Outcome, DropReason> {
         let bytes = &self.body[start..end];
         let bare = self.enter_family(bytes)?;
-        if bare > 0 && !self.family.wanted {
+        // A label set that does not end here is read even so: what follows may be the rest of a value with a line break.
+        if bare > 0 && !self.family.wanted && likely_series(bytes, bare).is_some() {
             return Ok(Outcome::Skipped);
         }
         let line = match self.text {
@@ -172,7 +173,8 @@ fn is_dcgm(name: &[u8]) -> bool {
     name.starts_with(b"DCGM_")
 }
 
-/// Where the series ends on most lines: at the last brace, or where there is none at the end of the name.
+/// Where the series ends on most lines: at the last brace, or where there is none at the end of the name. `None` where
+/// braces open and do not close.
 #[inline]
 fn likely_series(line: &[u8], bare: usize) -> Option<usize> {
     if let Some(brace) = memrchr(b'}', &line[bare..]) {
