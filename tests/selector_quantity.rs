@@ -221,7 +221,14 @@ fn a_selector_takes_and_gives_the_shape_of_the_api_object() {
             expression("ne", "DoesNotExist", vec![]),
         ]
     );
-    for (text, operator) in [("a!=b", "!="), ("a>1", ">"), ("a<1", "<")] {
+    let unequal = parsed("a!=b")
+        .to_label_selector()
+        .expect("the same as notin");
+    assert_eq!(
+        unequal.match_expressions,
+        [expression("a", "NotIn", values(&["b"]))]
+    );
+    for (text, operator) in [("a>1", ">"), ("a<1", "<")] {
         let error = parsed(text).to_label_selector().expect_err(text);
         assert_eq!(
             error.to_string(),

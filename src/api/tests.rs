@@ -1,1 +1,297 @@
+use axum::body::to_bytes;
+use http::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use k8s_metrics::custom_metrics::CustomMetric;
+use k8s_metrics::custom_metrics::v1beta2::MetricValue;
+use tower::ServiceExt as _;
 
+use super::*;
+use crate::provider::fixture::{METRIC, World, at, world};
+
+/// The router over a world in which two of three pods have a value.
+async fn served() -> Router {
+    let mut world = world("");
+    world.scrape(at(0), &[("qwen-a", "0", 40.5), ("qwen-b", "1", 95.0)]);
+    world.provider.refresh(at(0)).await;
+    over(world)
+}
+
+fn over(world: World) -> Router {
+    let World { provider, target } = world;
+    // The series live as long as their target.
+    std::mem::forget(target);
+    router(Arc::new(Api {
+        provider: Arc::new(provider),
+        health: Arc::new(Health::new(vec![Check {
+            name: "pod-watch",
+            test: Box::new(|| Err("no list yet".into())),
+        }])),
+        own_metrics: Box::new(|| "# EOF\n".to_owned()),
+        now: || at(5),
+        discovery: Discovery::default(),
+    }))
+}
+
+async fn get(
+    router: &Router,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (StatusCode, http::HeaderMap, String) {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = router
+        .clone()
+        .oneshot(request.body(Body::empty()).expect("a request"))
+        .await
+        .expect("infallible");
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, 1 << 20).await.expect("a short body");
+    assert!(!parts.headers.contains_key(RETRY_AFTER));
+    (
+        parts.status,
+        parts.headers,
+        String::from_utf8(body.to_vec()).expect("text"),
+    )
+}
+
+const V2: &str = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default";
+const V1: &str = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/default";
+
+#[tokio::test]
+async fn lists_are_what_go_writes_to_the_byte() {
+    let router = served().await;
+    let (code, headers, body) = get(
+        &router,
+        &format!(
+            "{V2}/pods/%2A/{METRIC}?labelSelector=app%3Dqwen&metricLabelSelector=ProcessId%3D1"
+        ),
+        &[("accept", "application/vnd.kubernetes.protobuf, */*")],
+    )
+    .await;
+    assert_eq!(
+        (code, headers[CONTENT_TYPE].as_bytes()),
+        (StatusCode::OK, &b"application/json"[..])
+    );
+    assert_eq!(
+        body,
+        concat!(
+            r#"{"kind":"MetricValueList","apiVersion":"custom.metrics.k8s.io/v1beta2","metadata":{},"items":["#,
+            r#"{"describedObject":{"kind":"Pod","namespace":"default","name":"qwen-a","apiVersion":"/v1"},"#,
+            r#""metric":{"name":"DCGM_CUSTOM_PROCESS_SM_UTIL","selector":{"matchLabels":{"ProcessId":"1"}}},"#,
+            r#""timestamp":"2026-11-23T20:00:00Z","value":"40500m"},"#,
+            r#"{"describedObject":{"kind":"Pod","namespace":"default","name":"qwen-b","apiVersion":"/v1"},"#,
+            r#""metric":{"name":"DCGM_CUSTOM_PROCESS_SM_UTIL","selector":{"matchLabels":{"ProcessId":"1"}}},"#,
+            r#""timestamp":"2026-11-23T20:00:00Z","value":"95"}]}"#,
+            "\n"
+        )
+    );
+    let (_, _, body) = get(&router, &format!("{V1}/pods/qwen-b/{METRIC}"), &[]).await;
+    assert_eq!(
+        body,
+        concat!(
+            r#"{"kind":"MetricValueList","apiVersion":"custom.metrics.k8s.io/v1beta1","metadata":{},"items":["#,
+            r#"{"describedObject":{"kind":"Pod","namespace":"default","name":"qwen-b","apiVersion":"/v1"},"#,
+            r#""metricName":"DCGM_CUSTOM_PROCESS_SM_UTIL","timestamp":"2026-11-23T20:00:00Z","value":"95","selector":null}]}"#,
+            "\n"
+        )
+    );
+    let (_, _, body) = get(&router, &format!("{V2}/metrics/{METRIC}"), &[]).await;
+    assert!(
+        body.contains(
+            r#""describedObject":{"kind":"Namespace","name":"default","apiVersion":"/v1"}"#
+        ),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn a_no_is_a_status_that_says_why() {
+    let router = served().await;
+    let unknown = get(&router, &format!("{V2}/pods/*/nothing"), &[]).await;
+    assert_eq!(unknown.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        unknown.2,
+        concat!(
+            r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
+            r#""message":"the server could not find the metric nothing for pods: none of the 2 rules offers it; "#,
+            r#"offered for pods: DCGM_CUSTOM_PROCESS_SM_UTIL","reason":"NotFound","#,
+            r#""details":{"name":"nothing","group":"custom.metrics.k8s.io","kind":"pods"},"code":404}"#,
+            "\n"
+        )
+    );
+    let cases = [
+        (
+            format!("{V2}/pods/*/{METRIC}?labelSelector=a+in"),
+            StatusCode::BAD_REQUEST,
+            "unable to parse labelSelector",
+        ),
+        (
+            format!("{V2}/pods/*/{METRIC}?metricLabelSelector=a%3E1"),
+            StatusCode::BAD_REQUEST,
+            "metricLabelSelector",
+        ),
+        (
+            "/apis/custom.metrics.k8s.io/v1beta2/pods/x".into(),
+            StatusCode::BAD_REQUEST,
+            "invalid request path",
+        ),
+        (
+            format!("{V2}/pods/other/{METRIC}"),
+            StatusCode::NOT_FOUND,
+            "no value of",
+        ),
+        (
+            format!("{V2}/widgets/*/{METRIC}"),
+            StatusCode::NOT_FOUND,
+            "could not find the resource widgets",
+        ),
+        (
+            "/apis/metrics.k8s.io/v1beta1/nodes".into(),
+            StatusCode::NOT_FOUND,
+            "requested resource",
+        ),
+        (
+            "/openapi/v2".into(),
+            StatusCode::NOT_FOUND,
+            "requested resource",
+        ),
+        ("/api".into(), StatusCode::NOT_FOUND, "requested resource"),
+        ("/apis/%ff".into(), StatusCode::BAD_REQUEST, "UTF-8"),
+    ];
+    for (path, code, text) in cases {
+        let (actual, _, body) = get(&router, &path, &[]).await;
+        assert!(
+            actual == code && body.contains(text),
+            "{path}: {actual} {body}"
+        );
+    }
+    let html = get(
+        &router,
+        &format!("{V2}/pods/*/{METRIC}"),
+        &[("accept", "text/html")],
+    )
+    .await;
+    assert_eq!(html.0, StatusCode::NOT_ACCEPTABLE);
+    let post = Request::post(format!("{V2}/pods/*/{METRIC}"))
+        .body(Body::empty())
+        .expect("a request");
+    assert_eq!(
+        router.oneshot(post).await.expect("infallible").status(),
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+}
+
+#[tokio::test]
+async fn discovery_lists_get_and_nothing_else() {
+    let router = served().await;
+    let (_, _, body) = get(&router, "/apis/custom.metrics.k8s.io/v1beta2", &[]).await;
+    assert_eq!(
+        body,
+        concat!(
+            r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"custom.metrics.k8s.io/v1beta2","resources":["#,
+            r#"{"name":"namespaces/DCGM_CUSTOM_PROCESS_SM_UTIL","singularName":"","namespaced":false,"#,
+            r#""kind":"MetricValueList","verbs":["get"]},"#,
+            r#"{"name":"pods/DCGM_CUSTOM_PROCESS_SM_UTIL","singularName":"","namespaced":true,"#,
+            r#""kind":"MetricValueList","verbs":["get"]}]}"#,
+            "\n"
+        )
+    );
+    let (_, _, body) = get(&router, "/apis/custom.metrics.k8s.io", &[]).await;
+    assert_eq!(
+        body,
+        concat!(
+            r#"{"kind":"APIGroup","apiVersion":"v1","name":"custom.metrics.k8s.io","versions":["#,
+            r#"{"groupVersion":"custom.metrics.k8s.io/v1beta2","version":"v1beta2"},"#,
+            r#"{"groupVersion":"custom.metrics.k8s.io/v1beta1","version":"v1beta1"}],"#,
+            r#""preferredVersion":{"groupVersion":"custom.metrics.k8s.io/v1beta2","version":"v1beta2"}}"#,
+            "\n"
+        )
+    );
+    let (_, _, body) = get(&router, "/apis", &[("accept", "application/json")]).await;
+    assert!(body.starts_with(
+        r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"custom.metrics.k8s.io""#
+    ));
+}
+
+#[tokio::test]
+async fn aggregated_discovery_is_sent_once_and_then_by_its_tag() {
+    let router = served().await;
+    let accept = (
+        "accept",
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    );
+    let (code, headers, body) = get(&router, "/apis", &[accept]).await;
+    assert_eq!(
+        (code, headers[CONTENT_TYPE].as_bytes()),
+        (StatusCode::OK, accept.1.as_bytes())
+    );
+    let document: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(document["kind"], "APIGroupDiscoveryList");
+    let version = &document["items"][0]["versions"][0];
+    assert_eq!(
+        (version["version"].as_str(), version["freshness"].as_str()),
+        (Some("v1beta2"), Some("Current"))
+    );
+    let pods = &version["resources"][1];
+    assert_eq!(
+        (pods["resource"].as_str(), pods["scope"].as_str()),
+        (Some("pods"), Some("Namespaced"))
+    );
+    assert_eq!(pods["subresources"][0]["verbs"], serde_json::json!(["get"]));
+    let tag = headers[ETAG].to_str().expect("text").to_owned();
+    let (code, headers, body) =
+        get(&router, "/apis", &[accept, (IF_NONE_MATCH.as_str(), &tag)]).await;
+    assert_eq!((code, body.as_str()), (StatusCode::NOT_MODIFIED, ""));
+    assert_eq!(headers[CONTENT_TYPE].as_bytes(), accept.1.as_bytes());
+}
+
+#[tokio::test]
+async fn discovery_is_answered_before_anything_was_scraped() {
+    let router = over(world(""));
+    let (code, _, body) = get(&router, "/apis/custom.metrics.k8s.io/v1beta1", &[]).await;
+    assert_eq!(code, StatusCode::OK);
+    assert!(body.ends_with("\"resources\":[]}\n"), "{body}");
+}
+
+#[tokio::test]
+async fn health_tells_its_checks_and_liveness_has_none() {
+    let router = served().await;
+    let (code, _, body) = get(&router, "/readyz", &[]).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(
+        body,
+        "[+]ping ok\n[+]shutdown ok\n[-]pod-watch failed: no list yet\nreadyz check failed\n"
+    );
+    assert_eq!(get(&router, "/readyz?exclude=pod-watch", &[]).await.2, "ok");
+    assert_eq!(get(&router, "/livez", &[]).await.2, "ok");
+    assert_eq!(
+        get(&router, "/healthz?verbose", &[]).await.2,
+        "[+]ping ok\nhealthz check passed\n"
+    );
+    let (_, _, version) = get(&router, "/version", &[]).await;
+    assert!(version.contains(r#""gitVersion":"v0."#), "{version}");
+    assert_eq!(get(&router, "/metrics", &[]).await.2, "# EOF\n");
+}
+
+#[tokio::test]
+async fn a_list_is_read_by_a_client_that_nobody_here_wrote() {
+    let router = served().await;
+    let (_, _, body) = get(&router, &format!("{V2}/pods/*/{METRIC}"), &[]).await;
+    let list: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let items: Vec<MetricValue<SmUtil>> =
+        serde_json::from_value(list["items"].clone()).expect("MetricValues");
+    let read: Vec<(Option<&str>, &str)> = items
+        .iter()
+        .map(|item| (item.described_object.name.as_deref(), item.value.0.as_str()))
+        .collect();
+    assert_eq!(read, [(Some("qwen-a"), "40500m"), (Some("qwen-b"), "95")]);
+}
+
+struct SmUtil;
+
+impl CustomMetric for SmUtil {
+    const KIND: &'static str = "Pod";
+    const URL_PATH_SEGMENT: &'static str = "pods";
+    type Scope = k8s_openapi::NamespaceResourceScope;
+}

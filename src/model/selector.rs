@@ -204,8 +204,10 @@ impl Selector {
     /// The shape in which the custom metrics API returns a selector (`ParseToLabelSelector` in apimachinery
     /// `pkg/apis/meta/v1/helpers.go`). Of repeated equalities of one key, the last one stays.
     ///
+    /// `k!=v` is written as `k notin (v)`, which is the same; Go refuses it, and prometheus-adapter therefore answers 500.
+    ///
     /// # Errors
-    /// For `!=`, `>` and `<`, which that shape cannot express.
+    /// For `>` and `<`, which that shape cannot express.
     pub fn to_label_selector(&self) -> Result<LabelSelector, RequirementError> {
         let mut result = LabelSelector::default();
         for requirement in &self.requirements {
@@ -216,10 +218,10 @@ impl Selector {
                     continue;
                 }
                 Operator::In => "In",
-                Operator::NotIn => "NotIn",
+                Operator::NotIn | Operator::NotEquals => "NotIn",
                 Operator::Exists => "Exists",
                 Operator::DoesNotExist => "DoesNotExist",
-                other @ (Operator::NotEquals | Operator::GreaterThan | Operator::LessThan) => {
+                other @ (Operator::GreaterThan | Operator::LessThan) => {
                     return Err(RequirementError::NoLabelSelectorOperator {
                         operator: other.to_string(),
                     });
