@@ -207,7 +207,9 @@ impl Running {
         {
             return 0;
         }
-        self.handle.connection_count()
+        let cut_off = self.handle.connection_count();
+        self.handle.shutdown();
+        cut_off
     }
 }
 

@@ -34,6 +34,9 @@ pub enum PkiError {
     /// The certificate may not sign others.
     #[error("certificate is not that of an authority")]
     NotAuthority,
+    /// The authority's name has a part twice, or parts that stand together: leaves would not chain to it.
+    #[error("name of the authority cannot be repeated in the certificates it signs")]
+    UnusableName,
     /// The key cannot be read, or is not the authority's.
     #[error("key is not the authority's")]
     WrongKey,
@@ -112,7 +115,7 @@ impl Authority {
             not_before: now.minus(CLOCK_SKEW),
             not_after: now.plus(life),
         };
-        let mut params = params(validity, name, &[]);
+        let mut params = params(validity, name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -141,6 +144,16 @@ impl Authority {
         }
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
             return Err(PkiError::WrongKey);
+        }
+        // rcgen keeps one value of each kind, and would sign under another name without a word.
+        let parts: Vec<_> = parsed
+            .subject()
+            .iter_attributes()
+            .map(|part| part.attr_type())
+            .collect();
+        let repeated = (1..parts.len()).any(|index| parts[..index].contains(&parts[index]));
+        if repeated || parsed.subject().iter().count() != parts.len() {
+            return Err(PkiError::UnusableName);
         }
         Ok(Self {
             certificate: certificate.to_owned(),
@@ -177,12 +190,12 @@ impl Authority {
     ) -> Result<Pair, PkiError> {
         let hosts: Vec<String> = hosts.iter().map(|host| host.as_ref().to_owned()).collect();
         let names = CertificateParams::new(hosts).map_err(PkiError::Make)?;
-        let mut params = params(self.leaf_validity(life, now), "gpu-metrics-adapter", &[]);
+        let mut params = params(self.leaf_validity(life, now), "gpu-metrics-adapter", None);
         params.subject_alt_names = names.subject_alt_names;
         self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A pair with which a client is the user `name` in `groups`.
+    /// A pair with which a client is the user `name`, in `group` if one is given.
     ///
     /// # Errors
     ///
@@ -190,11 +203,11 @@ impl Authority {
     pub fn client(
         &self,
         name: &str,
-        groups: &[&str],
+        group: Option<&str>,
         life: Duration,
         now: Timestamp,
     ) -> Result<Pair, PkiError> {
-        let params = params(self.leaf_validity(life, now), name, groups);
+        let params = params(self.leaf_validity(life, now), name, group);
         self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
@@ -226,7 +239,7 @@ impl Authority {
     }
 }
 
-fn params(validity: Validity, name: &str, organizations: &[&str]) -> CertificateParams {
+fn params(validity: Validity, name: &str, organization: Option<&str>) -> CertificateParams {
     let mut params = CertificateParams::default();
     let at = |time: Timestamp| {
         let seconds = u64::try_from(time.as_seconds()).unwrap_or(0);
@@ -236,10 +249,10 @@ fn params(validity: Validity, name: &str, organizations: &[&str]) -> Certificate
     params.not_after = at(validity.not_after);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    for organization in organizations {
+    if let Some(organization) = organization {
         params
             .distinguished_name
-            .push(DnType::OrganizationName, *organization);
+            .push(DnType::OrganizationName, organization);
     }
     params
 }
@@ -268,9 +281,7 @@ mod tests {
     fn a_leaf_does_not_outlive_its_authority() {
         let now = Timestamp::from_millis(1_795_464_000_000);
         let authority = Authority::generate("test-ca", DAY, now).unwrap();
-        let pair = authority
-            .client("alice", &["a", "b"], 2 * DAY, now)
-            .unwrap();
+        let pair = authority.client("alice", Some("a"), 2 * DAY, now).unwrap();
         let validity = Validity::of_pem(&pair.certificate).unwrap();
         assert_eq!(validity.not_after, now.plus(DAY));
     }
@@ -282,7 +293,7 @@ mod tests {
             ["one", "other"].map(|name| Authority::generate(name, DAY, now).unwrap());
         let mixed = Authority::from_pem(one.certificate(), &other.key());
         assert!(matches!(mixed, Err(PkiError::WrongKey)), "{mixed:?}");
-        let leaf = one.client("alice", &[], DAY, now).unwrap();
+        let leaf = one.client("alice", None, DAY, now).unwrap();
         let leaf = Authority::from_pem(&leaf.certificate, &leaf.key);
         assert!(matches!(leaf, Err(PkiError::NotAuthority)), "{leaf:?}");
     }
