@@ -1,4 +1,5 @@
 //! The server's front door over real TLS: who gets in as whom, and what changes without anyone noticing.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "tls/connections.rs"]
 mod connections;

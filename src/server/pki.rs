@@ -258,6 +258,7 @@ fn params(validity: Validity, name: &str, organization: Option<&str>) -> Certifi
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

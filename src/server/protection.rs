@@ -146,6 +146,7 @@ fn announced_length(request: &Request<Body>) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use axum::routing::get;
     use tokio::sync::Notify;
