@@ -269,7 +269,7 @@ mod tests {
         let leaf = ca.leaf(&[(DnType::CommonName, "proxy")]);
         let verdict = |names| {
             let trust = trust("requestheader-client-ca-file", &ca, names);
-            judge(&[leaf.clone()], &[], &trust, NOW)
+            judge(std::slice::from_ref(&leaf), &[], &trust, NOW)
         };
         assert_eq!(verdict("[]").front_proxy, Some(Ok(())));
         assert_eq!(verdict(r#"["other","proxy"]"#).front_proxy, Some(Ok(())));

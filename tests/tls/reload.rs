@@ -1,12 +1,19 @@
 //! Trust and certificates change under open connections.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gpu_metrics_adapter::auth::Trust;
+use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::server::CertificateFiles;
+use gpu_metrics_adapter::server::pki::Pair;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use crate::site::{CLIENT_CA, FRONT_PROXY_CA, Site, authority, client, serving_pair, trust};
+use crate::site::{
+    CLIENT_CA, FRONT_PROXY_CA, HOST, PATIENCE, Site, authority, client, eventually, serving_pair,
+    trust,
+};
 
 const AS_ALICE: [(&str, &str); 1] = [("X-Remote-User", "alice")];
 
@@ -147,4 +154,30 @@ async fn files_are_taken_up_only_as_a_pair() {
         shown.validity().not_after > shown.validity().not_before,
         "still there"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_read_again_until_told_to_stop() {
+    let folder = Folder::new("watched");
+    let (chain, key) = (folder.0.join("tls.crt"), folder.0.join("tls.key"));
+    let ca = authority("serving-ca");
+    let write = |pair: Pair| {
+        std::fs::write(&chain, &pair.certificate).unwrap();
+        std::fs::write(&key, &pair.key).unwrap();
+    };
+    write(serving_pair(&ca));
+    let files = CertificateFiles::load(&chain, &key).await.unwrap();
+    let shown = files.certificate();
+    let before = shown.validity();
+    let stop = CancellationToken::new();
+    let reading = tokio::spawn(files.keep_current(stop.clone()));
+
+    let shorter = Duration::from_secs(60);
+    write(ca.serving(&[HOST], shorter, Timestamp::now()).unwrap());
+    eventually("the new pair is shown", async || shown.validity() != before).await;
+    stop.cancel();
+    tokio::time::timeout(PATIENCE, reading)
+        .await
+        .unwrap()
+        .unwrap();
 }
