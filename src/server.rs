@@ -1,1 +1,21 @@
 //! Listening: TLS and its reload, limits, drain.
+//!
+//! [`serve`] takes a finished router and keeps it reachable; [`protected`] and [`guarded`] wrap the router before that,
+//! [`pki`] makes certificates where no one else does. Nothing here knows what is served.
+//!
+//! A request passes, from the outside in: connection limit, handshake, [`protected`] (panic, length of the URI, body,
+//! requests in flight, deadline), [`guarded`] (who, may they), router.
+
+mod certificate;
+mod identity;
+mod listen;
+mod metrics;
+pub mod pki;
+mod protection;
+mod status;
+
+pub use certificate::{CertificateError, CertificateFiles, ServingCertificate};
+pub use identity::guarded;
+pub use listen::{Admission, Drain, Listen, Running, ServeError, serve};
+pub use metrics::{Refusal, ServerMetrics};
+pub use protection::{Protection, protected};

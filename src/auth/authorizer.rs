@@ -30,7 +30,7 @@ pub struct Authorizer {
 pub enum AuthorizationError {
     /// The user may not: 403.
     #[error("{0}")]
-    Forbidden(Forbidden),
+    Forbidden(Box<Forbidden>),
     /// The kube-apiserver could not say: 500.
     #[error("access could not be reviewed")]
     Review(#[source] Arc<ReviewError>),
@@ -88,11 +88,11 @@ impl Authorizer {
         if allowed {
             return Ok(());
         }
-        Err(AuthorizationError::Forbidden(Forbidden {
+        Err(AuthorizationError::Forbidden(Box::new(Forbidden {
             user: user.name.clone(),
             attributes: attributes.clone(),
             reason,
-        }))
+        })))
     }
 
     fn needs_no_permission(&self, attributes: &RequestAttributes) -> bool {
@@ -178,6 +178,7 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -127,3 +127,157 @@ impl Subject {
         })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    };
+    use rustls::CertificateError;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_464_000_000);
+    const O: DnType = DnType::OrganizationName;
+    /// The same part of a name again, which rcgen would else replace.
+    const O_AGAIN: [u64; 4] = [2, 5, 4, 10];
+    const UID: [u64; 8] = [1, 3, 6, 1, 4, 1, 57683, 2];
+
+    struct Ca {
+        pem: String,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    impl Ca {
+        fn new(name: &str) -> Self {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let pem = params.self_signed(&key).unwrap().pem();
+            let issuer = Issuer::new(params, key);
+            Self { pem, issuer }
+        }
+
+        fn sign(&self, name: &[(DnType, &str)]) -> CertificateParams {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for (part, value) in name {
+                params.distinguished_name.push(part.clone(), *value);
+            }
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            params
+        }
+
+        fn finish(&self, params: &CertificateParams) -> CertificateDer<'static> {
+            let key = KeyPair::generate().unwrap();
+            params.signed_by(&key, &self.issuer).unwrap().der().clone()
+        }
+
+        fn leaf(&self, name: &[(DnType, &str)]) -> CertificateDer<'static> {
+            self.finish(&self.sign(name))
+        }
+    }
+
+    fn trust(key: &str, ca: &Ca, names: &str) -> Trust {
+        let entries = [
+            (key.to_owned(), ca.pem.clone()),
+            ("requestheader-allowed-names".to_owned(), names.to_owned()),
+        ];
+        Trust::from_config_map(&entries.into()).unwrap()
+    }
+
+    fn user(ca: &Ca, leaf: CertificateDer<'_>) -> Option<Result<User, CertificateFault>> {
+        judge(
+            &[leaf],
+            &[0xab, 0x01],
+            &trust("client-ca-file", ca, ""),
+            NOW,
+        )
+        .user
+    }
+
+    #[test]
+    fn the_subject_is_the_user() {
+        let ca = Ca::new("clients");
+        let leaf = ca.leaf(&[
+            (DnType::CommonName, "alice"),
+            (O, "one"),
+            (DnType::CustomDnType(O_AGAIN.to_vec()), "two"),
+            (DnType::CustomDnType(UID.to_vec()), "42"),
+        ]);
+        let user = user(&ca, leaf).unwrap().unwrap();
+        assert_eq!(
+            (user.name.as_str(), user.uid.as_deref()),
+            ("alice", Some("42"))
+        );
+        assert_eq!(user.groups, ["one", "two"]);
+        assert_eq!(user.extra[CREDENTIAL_ID], ["X509SHA256=ab01"]);
+    }
+
+    #[test]
+    fn a_certificate_without_a_common_name_says_nothing() {
+        let ca = Ca::new("clients");
+        assert!(user(&ca, ca.leaf(&[(O, "system:masters")])).is_none());
+        let empty_uid = [
+            (DnType::CommonName, "alice"),
+            (DnType::CustomDnType(UID.to_vec()), ""),
+        ];
+        let fault = user(&ca, ca.leaf(&empty_uid)).unwrap().unwrap_err();
+        assert_eq!(fault, CertificateFault::Subject);
+    }
+
+    #[test]
+    fn what_does_not_verify_is_refused() {
+        let ca = Ca::new("clients");
+        let alice = [(DnType::CommonName, "alice")];
+        let refused = |leaf| match user(&ca, leaf) {
+            Some(Err(CertificateFault::Chain(rustls::Error::InvalidCertificate(error)))) => error,
+            other => panic!("not refused: {other:?}"),
+        };
+        // Same name, other key.
+        let forged = refused(Ca::new("clients").leaf(&alice));
+        assert!(
+            matches!(
+                forged,
+                CertificateError::UnknownIssuer | CertificateError::BadSignature
+            ),
+            "{forged:?}"
+        );
+        let mut expired = ca.sign(&alice);
+        expired.not_after = rcgen::date_time_ymd(2026, 11, 22);
+        let expired = refused(ca.finish(&expired));
+        assert!(
+            matches!(expired, CertificateError::ExpiredContext { .. }),
+            "{expired:?}"
+        );
+        let mut server = ca.sign(&alice);
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let server = refused(ca.finish(&server));
+        assert!(
+            matches!(server, CertificateError::InvalidPurposeContext { .. }),
+            "{server:?}"
+        );
+        let garbage = refused(CertificateDer::from(vec![1, 2, 3]));
+        assert_eq!(garbage, CertificateError::BadEncoding);
+    }
+
+    #[test]
+    fn a_front_proxy_needs_an_allowed_name_if_any_are_listed() {
+        let ca = Ca::new("proxies");
+        let leaf = ca.leaf(&[(DnType::CommonName, "proxy")]);
+        let verdict = |names| {
+            let trust = trust("requestheader-client-ca-file", &ca, names);
+            judge(std::slice::from_ref(&leaf), &[], &trust, NOW)
+        };
+        assert_eq!(verdict("[]").front_proxy, Some(Ok(())));
+        assert_eq!(verdict(r#"["other","proxy"]"#).front_proxy, Some(Ok(())));
+        let fault = CertificateFault::NameNotAllowed("proxy".to_owned());
+        assert_eq!(verdict(r#"["other"]"#).front_proxy, Some(Err(fault)));
+        assert!(
+            verdict("[]").user.is_none(),
+            "no authority for users is known"
+        );
+    }
+}

@@ -126,6 +126,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -1,0 +1,11 @@
+//! The server's front door over real TLS: who gets in as whom, and what changes without anyone noticing.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "tls/connections.rs"]
+mod connections;
+#[path = "tls/identity.rs"]
+mod identity;
+#[path = "tls/reload.rs"]
+mod reload;
+#[path = "tls/site.rs"]
+mod site;
