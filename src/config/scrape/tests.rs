@@ -118,6 +118,11 @@ fn what_prometheus_has_and_we_do_not_is_refused_by_name_and_line() {
             "line 4",
         ),
         (
+            "interval: 15s\npresets: [kubelet]",
+            "preset kubelet is not available yet",
+            "line 2",
+        ),
+        (
             "scrape_configs:\n- job_name: a\n  metric_path: /x",
             "unknown field `metric_path`",
             "line 3",
