@@ -142,6 +142,11 @@ impl ScrapeConfig {
                 faults.push(Fault::new(path, "must be more than 0"));
             }
         }
+        let buffers = self.limits.buffers;
+        if self.limits.body_size > buffers {
+            let message = format!("is more than limits.buffers ({buffers} bytes)");
+            faults.push(Fault::new("limits.body_size", message));
+        }
         for (index, job) in self.scrape_configs.iter().enumerate() {
             let path = format!("scrape_configs[{index}]");
             job.validate(self, &path, &mut faults);

@@ -145,7 +145,7 @@ fn all_faults_are_told_with_their_place() {
         r#"
 interval: 0
 presets: [dcgm-exporter]
-limits: {samples: 0}
+limits: {samples: 0, body_size: 1GB}
 scrape_configs:
 - job_name: dcgm-exporter
 - scrape_interval: 5s
@@ -170,6 +170,7 @@ scrape_configs:
         [
             "interval",
             "limits.samples",
+            "limits.body_size",
             "scrape_configs[0].job_name",
             "scrape_configs[1].job_name",
             "scrape_configs[1].scrape_timeout",
