@@ -1,4 +1,5 @@
 //! From an API server's pods to scrape targets, against a small API server of our own on loopback.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

@@ -1,4 +1,5 @@
 //! Scraping over real HTTP on loopback: from a configuration to what a query sees.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::convert::Infallible;
 use std::io::Write;

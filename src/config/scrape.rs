@@ -163,4 +163,5 @@ impl ScrapeConfig {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;

@@ -140,7 +140,7 @@ async fn read(mut response: Response, body: Body) -> Result<Body, ScrapeError> {
     let encoding = text(response.headers(), CONTENT_ENCODING).unwrap_or_default();
     let mut reader = match encoding.to_ascii_lowercase().as_str() {
         "" | "identity" => Reader::Plain(body),
-        "gzip" | "x-gzip" => Reader::Gzip(MultiGzDecoder::new(body)),
+        "gzip" | "x-gzip" => Reader::Gzip(Box::new(MultiGzDecoder::new(body))),
         _ => return Err(ScrapeError::Encoding(encoding)),
     };
     let mut sent = 0_usize;
@@ -156,7 +156,7 @@ async fn read(mut response: Response, body: Body) -> Result<Body, ScrapeError> {
 
 enum Reader {
     Plain(Body),
-    Gzip(MultiGzDecoder<Body>),
+    Gzip(Box<MultiGzDecoder<Body>>),
 }
 
 impl Reader {
@@ -258,6 +258,7 @@ impl Write for Body {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -293,7 +294,7 @@ mod tests {
         packed.write_all(&[b'x'; 5_000]).unwrap();
         let packed = packed.finish().unwrap();
         let unpack = |bytes: &[u8], limit| {
-            let mut reader = Reader::Gzip(MultiGzDecoder::new(body(100, limit)));
+            let mut reader = Reader::Gzip(Box::new(MultiGzDecoder::new(body(100, limit))));
             reader.take(bytes)?;
             reader.finish().map(|body| body.bytes.len())
         };

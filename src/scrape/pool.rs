@@ -8,7 +8,7 @@ use reqwest::Url;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, error, error_span};
 
 use crate::config::scrape::ScrapeLimits;
 use crate::model::labels::Labels;
@@ -119,7 +119,9 @@ impl Pool {
             object: target.object.clone(),
             interval: target.interval,
         });
-        let span = info_span!("scrape", job = target.settings.job, url = %target.url);
+        // A span of this level, so that a filter that lets warnings through keeps saying of which target they are.
+        let (job, object) = (&target.settings.job, target.object.as_deref());
+        let span = error_span!("target", job, url = %target.url, object);
         let cancel = self.cancel.child_token();
         let task = Task::new(target.clone(), writer, self.shared.clone());
         let id = self

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::exposition::DropReason;
 use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::time::Timestamp;
 use crate::store::TargetWriter;
@@ -124,6 +125,7 @@ impl Task {
         shared.statistics.scraped(took, size, &page, &result);
     }
 
+    /// Writes the series about the target.
     fn report(&mut self, at: Timestamp, took: Duration, page: &Ingested, up: bool) {
         #[expect(
             clippy::cast_precision_loss,
@@ -137,52 +139,34 @@ impl Task {
         let _ = self.writer.report(at, &series);
     }
 
-    /// Says what changed; the counters carry the rest.
+    /// Says what changed, within the target's span; the counters carry the rest.
     fn log(&mut self, page: &Ingested, result: &Result<(), ScrapeError>) {
-        let (url, job) = (self.target.url.as_str(), &self.target.settings.job);
-        let object = self.target.object.as_deref();
         let health = &mut self.health;
-        match result {
-            Ok(()) if health.failures > 0 => {
-                info!(
-                    job,
-                    url,
-                    object,
-                    failures = health.failures,
-                    "scrape works again"
-                );
-                health.failures = 0;
+        if let Err(error) = result {
+            if health.failures == 0 {
+                warn!(%error, "scrape failed");
             }
-            Ok(()) => {}
-            Err(error) => {
-                if health.failures == 0 {
-                    warn!(job, url, object, %error, "scrape failed");
-                }
-                health.failures += 1;
-                return;
-            }
+            health.failures += 1;
+            return;
         }
-        let bad_lines = page.report.dropped.total();
-        if bad_lines > 0 && !health.bad_lines {
+        if health.failures > 0 {
+            info!(failures = health.failures, "scrape works again");
+            health.failures = 0;
+        }
+        // That DCGM has no value for something is ordinary.
+        let lines = &page.report.dropped;
+        let bad = lines.total() - lines.get(DropReason::DcgmBlank);
+        if bad > 0 && !health.bad_lines {
             let example = page.report.example.as_ref();
             let reason = example.map(|(reason, _)| reason.to_string());
             let line = example.map(|(_, line)| line);
-            warn!(
-                job,
-                url, object, bad_lines, reason, line, "some lines of the page are no samples"
-            );
+            warn!(bad, reason, line, "some lines of the page are no samples");
         }
-        health.bad_lines = bad_lines > 0;
+        health.bad_lines = bad > 0;
         let limits = ["label_limit", "store_limit"];
         let over: u64 = limits.iter().filter_map(|it| page.dropped.get(it)).sum();
         if over > 0 && !health.limited {
-            warn!(
-                job,
-                url,
-                object,
-                samples = over,
-                "some samples of the page pass a limit"
-            );
+            warn!(samples = over, "some samples of the page pass a limit");
         }
         health.limited = over > 0;
     }
@@ -222,6 +206,7 @@ fn nanos_modulo(a: Duration, b: Duration) -> Duration {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::targets::{assemble, compile};

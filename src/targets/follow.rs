@@ -139,6 +139,7 @@ fn publish(out: &watch::Sender<Arc<TargetSet>>, new: TargetSet) {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::targets::compile;
