@@ -5,6 +5,7 @@
 //! The long-running parts are values with `async fn run(self, CancellationToken)`, which the caller spawns.
 
 pub mod connect;
+pub mod discovery;
 mod follow;
 pub mod identity;
 pub mod index;

@@ -1,1 +1,16 @@
 //! When and how to scrape; writes the store.
+//!
+//! [`run`] owns one task per target. Each task owns its target's writer, so that a target that goes away takes its series
+//! with it, and a slow or broken one costs no other anything but a place among the scrapes in flight.
+
+mod error;
+mod fetch;
+mod ingest;
+mod pool;
+mod series;
+mod statistics;
+mod task;
+
+pub use error::ScrapeError;
+pub use pool::run;
+pub use statistics::{Counts, Statistics};

@@ -27,7 +27,7 @@ pub struct ScrapeConfig {
     pub timeout: Duration,
     /// Jobs that come with this program, by name. Default `[dcgm-exporter]`. A preset leaves out a URL that one of
     /// `scrape_configs` scrapes already.
-    pub presets: Vec<String>,
+    pub presets: Vec<Preset>,
     /// Jobs in Prometheus's syntax (`scrape_configs` of a `prometheus.yml`).
     pub scrape_configs: Vec<Job>,
     /// Bounds on what scraping may cost.
@@ -39,9 +39,40 @@ impl Default for ScrapeConfig {
         Self {
             interval: Duration::from_secs(15),
             timeout: Duration::from_secs(10),
-            presets: vec!["dcgm-exporter".to_owned()],
+            presets: vec![Preset::DcgmExporter],
             scrape_configs: Vec::new(),
             limits: ScrapeLimits::default(),
+        }
+    }
+}
+
+/// A job that comes with this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Preset {
+    /// NVIDIA's dcgm-exporter (its Helm chart, the GPU operator) and Alibaba's exporter, which speaks the same.
+    DcgmExporter,
+}
+
+impl Preset {
+    /// Its name, which is the name of its job.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DcgmExporter => "dcgm-exporter",
+        }
+    }
+}
+
+impl TryFrom<String> for Preset {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "dcgm-exporter" => Ok(Self::DcgmExporter),
+            "kubelet" | "inference-pods" => Err(format!("preset {name} is not available yet")),
+            _ => Err(format!(
+                "there is no preset {name:?}; there is dcgm-exporter"
+            )),
         }
     }
 }
@@ -86,8 +117,7 @@ impl Default for ScrapeLimits {
 }
 
 impl ScrapeConfig {
-    /// All that is wrong with these values, in the order of the file. Whether a preset exists is for
-    /// [`crate::targets::compile`] to say.
+    /// All that is wrong with these values, in the order of the file.
     pub fn validate(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         for (path, zero) in [
@@ -112,12 +142,17 @@ impl ScrapeConfig {
                 faults.push(Fault::new(path, "must be more than 0"));
             }
         }
+        let buffers = self.limits.buffers;
+        if self.limits.body_size > buffers {
+            let message = format!("is more than limits.buffers ({buffers} bytes)");
+            faults.push(Fault::new("limits.body_size", message));
+        }
         for (index, job) in self.scrape_configs.iter().enumerate() {
             let path = format!("scrape_configs[{index}]");
             job.validate(self, &path, &mut faults);
             let before = &self.scrape_configs[..index];
             if before.iter().any(|other| other.job_name == job.job_name)
-                || self.presets.contains(&job.job_name)
+                || self.presets.iter().any(|it| it.name() == job.job_name)
             {
                 let message = format!("another job is called {:?} too", job.job_name);
                 faults.push(Fault::new(format!("{path}.job_name"), message));
@@ -128,4 +163,5 @@ impl ScrapeConfig {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;

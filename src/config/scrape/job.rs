@@ -290,6 +290,10 @@ impl Job {
         if self.metrics_path.is_empty() {
             fault("metrics_path", "must not be empty".into());
         }
+        if self.body_size_limit > section.limits.buffers {
+            let message = format!("is more than limits.buffers ({})", section.limits.buffers);
+            fault("body_size_limit", message);
+        }
         for (index, group) in self.static_configs.iter().enumerate() {
             for (at, address) in group.targets.iter().enumerate() {
                 if address.is_empty() || address.contains(['/', '@', ' ']) {

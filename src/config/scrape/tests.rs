@@ -118,6 +118,11 @@ fn what_prometheus_has_and_we_do_not_is_refused_by_name_and_line() {
             "line 4",
         ),
         (
+            "interval: 15s\npresets: [kubelet]",
+            "preset kubelet is not available yet",
+            "line 2",
+        ),
+        (
             "scrape_configs:\n- job_name: a\n  metric_path: /x",
             "unknown field `metric_path`",
             "line 3",
@@ -140,7 +145,7 @@ fn all_faults_are_told_with_their_place() {
         r#"
 interval: 0
 presets: [dcgm-exporter]
-limits: {samples: 0}
+limits: {samples: 0, body_size: 1GB}
 scrape_configs:
 - job_name: dcgm-exporter
 - scrape_interval: 5s
@@ -165,6 +170,7 @@ scrape_configs:
         [
             "interval",
             "limits.samples",
+            "limits.body_size",
             "scrape_configs[0].job_name",
             "scrape_configs[1].job_name",
             "scrape_configs[1].scrape_timeout",

@@ -1,0 +1,307 @@
+//! Gets a target's page over HTTP, within bounds on time, size and memory.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use flate2::write::MultiGzDecoder;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, StatusCode};
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
+
+use crate::config::scrape::ScrapeLimits;
+use crate::exposition::Format;
+use crate::targets::Target;
+
+use super::ScrapeError;
+
+/// Plain text before OpenMetrics: it is the cheaper of the two, and timestamps and types say the same in both.
+const FORMATS: &str =
+    "text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.4,*/*;q=0.1";
+
+/// Most redirects that are followed, each to the same origin.
+const REDIRECTS: usize = 3;
+
+/// What one permit of the memory stands for.
+const BLOCK: usize = 1 << 10;
+
+/// Gets pages.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    client: Client,
+    memory: Arc<Semaphore>,
+}
+
+/// A page as it was before compression.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) format: Format,
+    body: Body,
+}
+
+impl Page {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.body.bytes
+    }
+}
+
+impl Fetcher {
+    pub(super) fn new(limits: &ScrapeLimits) -> Result<Self, reqwest::Error> {
+        let client = builder().build().or_else(|error| {
+            // An image without certificate authorities must still scrape http targets.
+            warn!(%error, "no certificate authorities: https targets will not be trusted");
+            builder().tls_certs_only([]).build()
+        })?;
+        let blocks = usize::try_from(limits.buffers).unwrap_or(usize::MAX) / BLOCK;
+        let memory = Arc::new(Semaphore::new(blocks.min(Semaphore::MAX_PERMITS)));
+        Ok(Self { client, memory })
+    }
+
+    /// The target's page. `expected` is the size of its last one.
+    pub(super) async fn fetch(
+        &self,
+        target: &Target,
+        expected: usize,
+    ) -> Result<Page, ScrapeError> {
+        let response = self.follow(target).await?;
+        if response.status() != StatusCode::OK {
+            return Err(ScrapeError::Status(response.status()));
+        }
+        let limit = target.settings.body_size;
+        let body = Body::new(self.memory.clone(), limit, expected);
+        let content_type = text(response.headers(), CONTENT_TYPE);
+        Ok(Page {
+            format: Format::from_content_type(content_type.as_deref()),
+            body: read(response, body).await?,
+        })
+    }
+
+    /// The answer that is no redirect.
+    async fn follow(&self, target: &Target) -> Result<Response, ScrapeError> {
+        let mut url = target.url.clone();
+        let encoding = if target.settings.compression {
+            "gzip"
+        } else {
+            "identity"
+        };
+        for _ in 0..=REDIRECTS {
+            let response = self
+                .client
+                .get(url.clone())
+                .header(ACCEPT, FORMATS)
+                .header(ACCEPT_ENCODING, encoding)
+                .header(
+                    "X-Prometheus-Scrape-Timeout-Seconds",
+                    target.timeout.as_secs_f64().to_string(),
+                )
+                .send()
+                .await?;
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            let Some(location) = text(response.headers(), LOCATION) else {
+                return Ok(response);
+            };
+            let Ok(next) = url.join(&location) else {
+                return Err(ScrapeError::Circle);
+            };
+            if next.origin() != url.origin() {
+                let origin = next.origin().ascii_serialization();
+                return Err(ScrapeError::Redirect(origin));
+            }
+            url = next;
+        }
+        Err(ScrapeError::Circle)
+    }
+}
+
+fn builder() -> ClientBuilder {
+    // Compression is undone here rather than by the client, which would not say how much was sent.
+    Client::builder()
+        .user_agent(concat!("gpu-metrics-adapter/", env!("CARGO_PKG_VERSION")))
+        .no_proxy()
+        .no_gzip()
+        .redirect(Policy::none())
+        .pool_max_idle_per_host(1)
+}
+
+fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+async fn read(mut response: Response, body: Body) -> Result<Body, ScrapeError> {
+    let limit = body.limit;
+    let announced = response.content_length().unwrap_or(0);
+    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+        return Err(ScrapeError::TooLarge(limit));
+    }
+    let encoding = text(response.headers(), CONTENT_ENCODING).unwrap_or_default();
+    let mut reader = match encoding.to_ascii_lowercase().as_str() {
+        "" | "identity" => Reader::Plain(body),
+        "gzip" | "x-gzip" => Reader::Gzip(Box::new(MultiGzDecoder::new(body))),
+        _ => return Err(ScrapeError::Encoding(encoding)),
+    };
+    let mut sent = 0_usize;
+    while let Some(chunk) = response.chunk().await? {
+        sent = sent.saturating_add(chunk.len());
+        if sent > limit {
+            return Err(ScrapeError::TooLarge(limit));
+        }
+        reader.take(&chunk)?;
+    }
+    reader.finish()
+}
+
+enum Reader {
+    Plain(Body),
+    Gzip(Box<MultiGzDecoder<Body>>),
+}
+
+impl Reader {
+    fn take(&mut self, chunk: &[u8]) -> Result<(), ScrapeError> {
+        match self {
+            Self::Plain(body) => body.extend(chunk),
+            Self::Gzip(decoder) => decoder
+                .write_all(chunk)
+                .map_err(|_| decoder.get_mut().failure()),
+        }
+    }
+
+    fn finish(self) -> Result<Body, ScrapeError> {
+        match self {
+            Self::Plain(body) => Ok(body),
+            Self::Gzip(mut decoder) => match decoder.try_finish() {
+                Ok(()) => decoder
+                    .finish()
+                    .map_err(|_| ScrapeError::Encoding("gzip".to_owned())),
+                Err(_) => Err(decoder.get_mut().failure()),
+            },
+        }
+    }
+}
+
+/// A body being read. It grows only as far as its limit and the memory of all scrapes together allow.
+#[derive(Debug)]
+struct Body {
+    bytes: Vec<u8>,
+    limit: usize,
+    expected: usize,
+    memory: Arc<Semaphore>,
+    lease: Option<OwnedSemaphorePermit>,
+    failed: Option<ScrapeError>,
+}
+
+impl Body {
+    fn new(memory: Arc<Semaphore>, limit: usize, expected: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            limit,
+            expected,
+            memory,
+            lease: None,
+            failed: None,
+        }
+    }
+
+    fn extend(&mut self, chunk: &[u8]) -> Result<(), ScrapeError> {
+        let length = self.bytes.len().saturating_add(chunk.len());
+        if length > self.limit {
+            return Err(ScrapeError::TooLarge(self.limit));
+        }
+        if length > self.bytes.capacity() {
+            self.grow(length)?;
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    fn grow(&mut self, length: usize) -> Result<(), ScrapeError> {
+        let wished = (self.expected + self.expected / 8).max(2 * self.bytes.capacity());
+        let capacity = wished.min(self.limit).max(length);
+        let held = self.lease.as_ref().map_or(0, |it| it.num_permits());
+        let blocks = u32::try_from(capacity.div_ceil(BLOCK) - held);
+        let blocks = blocks.map_err(|_| ScrapeError::Memory)?;
+        let more = Arc::clone(&self.memory)
+            .try_acquire_many_owned(blocks)
+            .map_err(|_| ScrapeError::Memory)?;
+        match &mut self.lease {
+            Some(lease) => lease.merge(more),
+            None => self.lease = Some(more),
+        }
+        self.bytes.reserve_exact(capacity - self.bytes.len());
+        Ok(())
+    }
+
+    /// What made the decoder stop: this body, or else the encoding.
+    fn failure(&mut self) -> ScrapeError {
+        let encoding = || ScrapeError::Encoding("gzip".to_owned());
+        self.failed.take().unwrap_or_else(encoding)
+    }
+}
+
+impl Write for Body {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        match self.extend(chunk) {
+            Ok(()) => Ok(chunk.len()),
+            Err(error) => {
+                self.failed = Some(error);
+                Err(io::ErrorKind::Other.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn body(blocks: usize, limit: usize) -> Body {
+        Body::new(Arc::new(Semaphore::new(blocks)), limit, 0)
+    }
+
+    #[test]
+    fn bodies_share_a_bounded_memory_and_give_it_back() {
+        let memory = Arc::new(Semaphore::new(4));
+        let mut one = Body::new(memory.clone(), 10 * BLOCK, 0);
+        let mut other = Body::new(memory.clone(), 10 * BLOCK, 0);
+        one.extend(&[b'x'; 3 * BLOCK]).unwrap();
+        assert_eq!(other.extend(&[b'x'; 2 * BLOCK]), Err(ScrapeError::Memory));
+        drop(one);
+        other.extend(&[b'x'; 2 * BLOCK]).unwrap();
+        assert_eq!(memory.available_permits(), 2);
+        drop(other);
+        assert_eq!(memory.available_permits(), 4);
+    }
+
+    #[test]
+    fn a_body_takes_all_of_its_limit_and_no_byte_more() {
+        let mut body = body(100, 1_000);
+        body.extend(&[b'x'; 999]).unwrap();
+        body.extend(b"x").unwrap();
+        assert_eq!(body.extend(b"x"), Err(ScrapeError::TooLarge(1_000)));
+    }
+
+    #[test]
+    fn broken_gzip_and_a_limit_within_it_are_told_apart() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(&[b'x'; 5_000]).unwrap();
+        let packed = packed.finish().unwrap();
+        let unpack = |bytes: &[u8], limit| {
+            let mut reader = Reader::Gzip(Box::new(MultiGzDecoder::new(body(100, limit))));
+            reader.take(bytes)?;
+            reader.finish().map(|body| body.bytes.len())
+        };
+        let broken = Err(ScrapeError::Encoding("gzip".to_owned()));
+        assert_eq!(unpack(&packed, 5_000), Ok(5_000));
+        assert_eq!(unpack(&packed, 4_999), Err(ScrapeError::TooLarge(4_999)));
+        assert_eq!(unpack(&packed[..packed.len() - 9], 5_000), broken);
+        assert_eq!(unpack(b"not gzip at all", 5_000), broken);
+    }
+}

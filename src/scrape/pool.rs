@@ -1,0 +1,160 @@
+//! The tasks of all targets: started, replaced and ended as the set of targets changes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, error_span};
+
+use crate::config::scrape::ScrapeLimits;
+use crate::model::labels::Labels;
+use crate::store::{Store, TargetInfo};
+use crate::targets::{Target, TargetSet};
+
+use super::Statistics;
+use super::fetch::Fetcher;
+use super::task::{Shared, Task};
+
+/// Scrapes the latest of `targets` into `store` until `cancel`; then every scrape has ended.
+///
+/// A target that leaves the set takes its series with it. One that stays as it is goes on undisturbed; one that changes in
+/// anything (its labels, its job's settings) starts afresh.
+///
+/// # Errors
+/// Where no HTTP client can be made.
+pub async fn run(
+    store: Arc<Store>,
+    mut targets: watch::Receiver<Arc<TargetSet>>,
+    limits: ScrapeLimits,
+    statistics: Arc<Statistics>,
+    cancel: CancellationToken,
+) -> Result<(), reqwest::Error> {
+    let shared = Arc::new(Shared {
+        fetcher: Fetcher::new(&limits)?,
+        turns: Semaphore::new(limits.concurrency.min(Semaphore::MAX_PERMITS)),
+        statistics,
+    });
+    let mut pool = Pool {
+        store,
+        shared,
+        cancel: cancel.clone(),
+        running: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
+    let mut open = true;
+    loop {
+        let set = targets.borrow_and_update().clone();
+        pool.adopt(&set);
+        let changed = loop {
+            tokio::select! {
+                () = cancel.cancelled() => break false,
+                changed = targets.changed(), if open => {
+                    open = changed.is_ok();
+                    break true;
+                }
+                Some(ended) = pool.tasks.join_next(), if !pool.tasks.is_empty() => {
+                    if let Err(error) = ended {
+                        pool.revive(&error);
+                    }
+                }
+            }
+        };
+        if !changed {
+            break;
+        }
+    }
+    pool.end().await;
+    Ok(())
+}
+
+/// What makes two targets the same target.
+type Key = (String, Url, Labels);
+
+struct Pool {
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+    cancel: CancellationToken,
+    running: HashMap<Key, Running>,
+    tasks: JoinSet<()>,
+}
+
+struct Running {
+    target: Arc<Target>,
+    cancel: CancellationToken,
+    id: Id,
+}
+
+impl Pool {
+    /// Makes the tasks those of `set`.
+    fn adopt(&mut self, set: &TargetSet) {
+        let wanted: HashSet<Key> = set.targets.iter().map(|it| key(it)).collect();
+        self.running.retain(|key, running| {
+            let stays = wanted.contains(key);
+            if !stays {
+                running.cancel.cancel();
+            }
+            stays
+        });
+        for target in &set.targets {
+            match self.running.get(&key(target)) {
+                Some(running) if running.target == *target => {}
+                Some(running) => {
+                    running.cancel.cancel();
+                    self.start(target.clone(), Duration::ZERO);
+                }
+                None => self.start(target.clone(), Duration::ZERO),
+            }
+        }
+        self.shared.statistics.targets(self.running.len());
+    }
+
+    fn start(&mut self, target: Arc<Target>, delay: Duration) {
+        let writer = self.store.register(TargetInfo {
+            job: target.settings.job.clone(),
+            url: target.url.to_string(),
+            object: target.object.clone(),
+            interval: target.interval,
+        });
+        // A span of this level, so that a filter that lets warnings through keeps saying of which target they are.
+        let (job, object) = (&target.settings.job, target.object.as_deref());
+        let span = error_span!("target", job, url = %target.url, object);
+        let cancel = self.cancel.child_token();
+        let task = Task::new(target.clone(), writer, self.shared.clone());
+        let id = self
+            .tasks
+            .spawn(task.run(delay, cancel.clone()).instrument(span))
+            .id();
+        let running = Running { target, cancel, id };
+        self.running.insert(key(&running.target), running);
+    }
+
+    /// Starts the task that panicked anew, an interval later.
+    fn revive(&mut self, error: &JoinError) {
+        let dead = self.running.values().find(|it| it.id == error.id());
+        if let Some(target) = dead.map(|it| it.target.clone()) {
+            error!(url = %target.url, %error, "scraping panicked; it starts anew");
+            let delay = target.interval;
+            self.start(target, delay);
+        }
+    }
+
+    async fn end(mut self) {
+        for running in self.running.values() {
+            running.cancel.cancel();
+        }
+        while self.tasks.join_next().await.is_some() {}
+        self.shared.statistics.targets(0);
+    }
+}
+
+fn key(target: &Target) -> Key {
+    (
+        target.settings.job.clone(),
+        target.url.clone(),
+        target.labels.clone(),
+    )
+}

@@ -1,0 +1,237 @@
+//! One target's scrapes, one after the other.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::exposition::DropReason;
+use crate::model::labels::{Labels, METRIC_NAME};
+use crate::model::time::Timestamp;
+use crate::store::TargetWriter;
+use crate::targets::Target;
+
+use super::fetch::Fetcher;
+use super::ingest::{Ingested, ingest};
+use super::series::KnownSeries;
+use super::{ScrapeError, Statistics};
+
+/// Within what time after the start every target is scraped once, so that a fresh process soon has data.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// What the tasks of all targets share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) fetcher: Fetcher,
+    pub(super) turns: Semaphore,
+    pub(super) statistics: Arc<Statistics>,
+}
+
+/// The scrapes of one target.
+pub(super) struct Task {
+    target: Arc<Target>,
+    writer: TargetWriter,
+    shared: Arc<Shared>,
+    known: KnownSeries,
+    /// The size of the last page.
+    expected: usize,
+    /// The series about the target: [`ABOUT`].
+    about: [Labels; 3],
+    health: Health,
+}
+
+/// What Prometheus writes about a target (`scrape/scrape.go`, `report`).
+const ABOUT: [&str; 3] = ["up", "scrape_duration_seconds", "scrape_samples_scraped"];
+
+/// What the log has said of a target.
+#[derive(Default)]
+struct Health {
+    failures: u64,
+    bad_lines: bool,
+    limited: bool,
+}
+
+impl Task {
+    pub(super) fn new(target: Arc<Target>, writer: TargetWriter, shared: Arc<Shared>) -> Self {
+        let about = ABOUT.map(|name| {
+            let own = target.labels.shared().iter().cloned();
+            Labels::new(own.chain([(METRIC_NAME.into(), name.into())]))
+        });
+        Self {
+            about,
+            target,
+            writer,
+            shared,
+            known: KnownSeries::default(),
+            expected: 0,
+            health: Health::default(),
+        }
+    }
+
+    /// Scrapes until `cancel`, for the first time after `delay` and the target's share of [`FIRST`].
+    pub(super) async fn run(mut self, delay: Duration, cancel: CancellationToken) {
+        let times = Times::of(&self.target, Instant::now() + delay);
+        let scrapes = async {
+            sleep_until(times.first).await;
+            self.scrape().await;
+            let mut ticks = interval_at(times.second, self.target.interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            let mut due = times.second;
+            loop {
+                let tick = ticks.tick().await;
+                while due < tick {
+                    self.shared.statistics.missed();
+                    due += self.target.interval;
+                }
+                due = tick + self.target.interval;
+                self.scrape().await;
+            }
+        };
+        // What is cut short here is at most the reading of a page; the store takes pages whole.
+        cancel.run_until_cancelled(scrapes).await;
+    }
+
+    async fn scrape(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let Ok(_turn) = shared.turns.acquire().await else {
+            return;
+        };
+        let (at, started) = (Timestamp::now(), Instant::now());
+        let limit = self.target.timeout;
+        let fetch = shared.fetcher.fetch(&self.target, self.expected);
+        let fetched = timeout(limit, fetch)
+            .await
+            .unwrap_or(Err(ScrapeError::Timeout(limit)));
+        let took = started.elapsed();
+        let mut size = 0;
+        let (page, result) = match &fetched {
+            Ok(page) => {
+                size = page.bytes().len();
+                self.expected = size;
+                ingest(page, at, &self.target, &mut self.known, &mut self.writer)
+            }
+            Err(error) => (Ingested::default(), Err(error.clone())),
+        };
+        drop(fetched);
+        if let Err(error) = &result {
+            self.writer.failed(at, &error.to_string());
+        }
+        self.report(at, took, &page, result.is_ok());
+        self.log(&page, &result);
+        shared.statistics.scraped(took, size, &page, &result);
+    }
+
+    /// Writes the series about the target.
+    fn report(&mut self, at: Timestamp, took: Duration, page: &Ingested, up: bool) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a page has less than 2^53 samples"
+        )]
+        let samples = page.report.samples as f64;
+        let values = [f64::from(u8::from(up)), took.as_secs_f64(), samples];
+        let about = self.about.iter().cloned();
+        let series: Vec<_> = about.zip(values).collect();
+        // Where these three find no room, neither do the page's series, of which the log tells.
+        let _ = self.writer.report(at, &series);
+    }
+
+    /// Says what changed, within the target's span; the counters carry the rest.
+    fn log(&mut self, page: &Ingested, result: &Result<(), ScrapeError>) {
+        let health = &mut self.health;
+        if let Err(error) = result {
+            if health.failures == 0 {
+                warn!(%error, "scrape failed");
+            }
+            health.failures += 1;
+            return;
+        }
+        if health.failures > 0 {
+            info!(failures = health.failures, "scrape works again");
+            health.failures = 0;
+        }
+        // That DCGM has no value for something is ordinary.
+        let lines = &page.report.dropped;
+        let bad = lines.total() - lines.get(DropReason::DcgmBlank);
+        if bad > 0 && !health.bad_lines {
+            let example = page.report.example.as_ref();
+            let reason = example.map(|(reason, _)| reason.to_string());
+            let line = example.map(|(_, line)| line);
+            warn!(bad, reason, line, "some lines of the page are no samples");
+        }
+        health.bad_lines = bad > 0;
+        let limits = ["label_limit", "store_limit"];
+        let over: u64 = limits.iter().filter_map(|it| page.dropped.get(it)).sum();
+        if over > 0 && !health.limited {
+            warn!(samples = over, "some samples of the page pass a limit");
+        }
+        health.limited = over > 0;
+    }
+}
+
+/// When a target is scraped: the first time soon, then at its own place in the interval, so that the targets spread out.
+#[derive(Debug, PartialEq, Eq)]
+struct Times {
+    first: Instant,
+    second: Instant,
+}
+
+impl Times {
+    fn of(target: &Target, start: Instant) -> Self {
+        let mut hash = DefaultHasher::new();
+        target.url.hash(&mut hash);
+        let interval = target.interval;
+        let share = Duration::from_nanos(hash.finish() >> 1);
+        let place = nanos_modulo(share, interval);
+        let first = nanos_modulo(place, interval.min(FIRST));
+        // Not so soon after the first scrape that the exporter has nothing new.
+        let second = if place < first + interval / 2 {
+            place + interval
+        } else {
+            place
+        };
+        Self {
+            first: start + first,
+            second: start + second,
+        }
+    }
+}
+
+fn nanos_modulo(a: Duration, b: Duration) -> Duration {
+    let nanos = a.as_nanos() % b.as_nanos().max(1);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::targets::{assemble, compile};
+
+    #[test]
+    fn the_first_scrape_is_soon_and_the_next_ones_spread_over_the_interval() {
+        let targets: Vec<String> = (1..=600).map(|it| format!("10.0.0.1:{it}")).collect();
+        let text = format!(
+            "{{presets: [], interval: 60s, scrape_configs: [{{job_name: a, static_configs: [{{targets: {targets:?}}}]}}]}}"
+        );
+        let jobs = compile(&serde_saphyr::from_str(&text).unwrap()).unwrap();
+        let start = Instant::now();
+        let mut per_tenth = [0; 10];
+        for target in assemble(&jobs, |_| Default::default(), 1_000).targets {
+            let times = Times::of(&target, start);
+            assert!(times.first - start < FIRST);
+            let gap = times.second - times.first;
+            assert!(gap >= target.interval / 2, "{gap:?}");
+            assert!(gap <= target.interval * 3 / 2, "{gap:?}");
+            let place = nanos_modulo(times.second - start, target.interval);
+            per_tenth[usize::try_from(place.as_secs() / 6).unwrap()] += 1;
+        }
+        assert!(
+            per_tenth.iter().all(|it| (30..90).contains(it)),
+            "{per_tenth:?}"
+        );
+    }
+}
