@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::wait::eventually;
 /// holds: when the pipe closes (a normal end, a panic, a kill), it kills what is still registered and removes the folder.
 pub(crate) struct Workspace {
     folder: PathBuf,
-    _alive: ChildStdin,
+    /// Ends when its standard input closes, that is with this process.
+    _guard: Child,
 }
 
 const GUARD: &str = r#"
@@ -43,14 +44,14 @@ impl Workspace {
             .current_dir("/");
         // In a process group of its own, so that an interrupt from the terminal does not end it first.
         guard.process_group(0).stdin(Stdio::piped());
-        let mut guard = guard
+        let guard = guard
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell");
         Self {
             folder,
-            _alive: guard.stdin.take().expect("a pipe"),
+            _guard: guard,
         }
     }
 
