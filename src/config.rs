@@ -1,4 +1,213 @@
 //! The configuration file: types, validation, defaults. Its field docs are the reference.
+//!
+//! One YAML file, strict: a key that is not known is an error. prometheus-adapter's keys are taken field for field.
 
 pub mod rules;
 pub mod scrape;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use rules::{DiscoveryRule, ResourceRules};
+use scrape::{ScrapeConfig, units};
+
+/// The whole file. Every key has a default, so that an empty file serves the GPU metrics of a dcgm-exporter.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Config {
+    /// What is scraped, and how often.
+    pub scrape: ScrapeConfig,
+    /// Rules for `custom.metrics.k8s.io`, as in prometheus-adapter. They come after those of the presets; of two rules that
+    /// offer the same metric for the same resource the later one counts.
+    pub rules: Vec<DiscoveryRule>,
+    /// Rules for `external.metrics.k8s.io`. Read and checked for their form; this version does not serve that API.
+    pub external_rules: Vec<DiscoveryRule>,
+    /// Rules for `metrics.k8s.io`. Read and checked for their form; this version does not serve that API.
+    pub resource_rules: Option<ResourceRules>,
+    /// The age past which a sample does not count, for rules that do not say otherwise. Default: two and a half scrape
+    /// intervals, but at least `45s`.
+    #[serde(deserialize_with = "units::some_duration")]
+    pub max_age: Option<Duration>,
+}
+
+/// A place in the configuration, and what is wrong there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct Fault {
+    /// The place, such as `rules[2].metricsQuery`.
+    pub path: String,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not YAML of the right form. The text has line and column.
+    #[error("{path}: {message}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line, column and the lines around it.
+        message: String,
+    },
+    /// Its values do not make sense.
+    #[error("{path}: {}", list(.faults))]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// All that is wrong.
+        faults: Vec<Fault>,
+    },
+}
+
+fn list(faults: &[Fault]) -> String {
+    let faults: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    faults.concat()
+}
+
+impl Config {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// Where it cannot be read, is not of the right form, or does not make sense; then with all its faults.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let config = Self::parse(&text).map_err(|message| ConfigError::Form {
+            path: path.to_owned(),
+            message,
+        })?;
+        let faults = config.validate();
+        if !faults.is_empty() {
+            return Err(ConfigError::Faults {
+                path: path.to_owned(),
+                faults,
+            });
+        }
+        Ok(config)
+    }
+
+    /// Reads the form of a configuration, without validating its values. An empty text is the default.
+    ///
+    /// # Errors
+    /// A message with line and column.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Option<Self> =
+            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        Ok(config.unwrap_or_default())
+    }
+
+    /// All that is wrong with the values of this room. Rules are compiled, and judged, by [`crate::rules`].
+    pub fn validate(&self) -> Vec<Fault> {
+        let in_section = |fault: Fault| Fault::new(format!("scrape.{}", fault.path), fault.message);
+        let mut faults: Vec<Fault> = self.scrape.validate().into_iter().map(in_section).collect();
+        if self.max_age.is_some_and(|age| age.is_zero()) {
+            faults.push(Fault::new("maxAge", "must be more than 0"));
+        }
+        faults
+    }
+
+    /// The age limit of rules that have none of their own.
+    pub fn default_max_age(&self) -> Duration {
+        self.max_age.unwrap_or_else(|| {
+            self.scrape
+                .interval
+                .mul_f64(2.5)
+                .max(Duration::from_secs(45))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        for text in ["", "\n# nothing\n", "{}"] {
+            assert_eq!(
+                Config::parse(text).expect("valid"),
+                Config::default(),
+                "{text:?}"
+            );
+        }
+        assert_eq!(Config::default().default_max_age(), Duration::from_secs(45));
+        let slow = Config::parse("scrape: {interval: 30s}").expect("valid");
+        assert_eq!(slow.default_max_age(), Duration::from_secs(75));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        let error = Config::parse("rules:\n- seriesQuery: x\n  metricsQery: y\n")
+            .expect_err("a typing error");
+        assert!(
+            error.contains("metricsQery") && error.contains("line 3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_of_prometheus_adapter_is_read_whole() {
+        let config = Config::parse(
+            r#"
+"rules":
+- "seriesQuery": 'http_requests_total{namespace!="",pod!=""}'
+  "seriesFilters": [{"isNot": "^container_.*"}]
+  "resources": {"template": "<<.Resource>>", "namespaced": false}
+  "name": {"matches": "^(.*)_total$", "as": ""}
+  "metricsQuery": sum(rate(<<.Series>>{<<.LabelMatchers>>}[5m])) by (<<.GroupBy>>)
+"externalRules": []
+"resourceRules":
+  "cpu":
+    "containerQuery": sum by (<<.GroupBy>>) (irate(x{<<.LabelMatchers>>}[4m]))
+    "nodeQuery": sum by (<<.GroupBy>>) (y{<<.LabelMatchers>>})
+    "resources": {"overrides": {"namespace": {"resource": "namespace"}}}
+    "containerLabel": container
+  "memory": {}
+  "window": 5m
+"#,
+        )
+        .expect("prometheus-adapter's own form");
+        assert_eq!(config.rules[0].name.matches, "^(.*)_total$");
+        assert_eq!(
+            config.resource_rules.expect("read").window,
+            Some(Duration::from_secs(300))
+        );
+    }
+
+    #[test]
+    fn faults_say_where() {
+        let config =
+            Config::parse("maxAge: 0s\nscrape: {interval: 0s}").expect("the form is right");
+        let faults: Vec<String> = config
+            .validate()
+            .into_iter()
+            .map(|fault| fault.path)
+            .collect();
+        assert_eq!(faults, ["scrape.interval", "maxAge"]);
+    }
+}

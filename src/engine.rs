@@ -1,1 +1,93 @@
-//! Where queries are answered.
+//! Where queries are answered: on the samples scraped here ([`embedded`]).
+//!
+//! Everything above asks through the [`Engine`] trait and does not know which engine it is.
+
+pub mod embedded;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::model::time::Timestamp;
+pub use crate::promql::Point;
+
+/// A query at one point in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstantQuery {
+    /// PromQL.
+    pub text: String,
+    /// The time it is asked for.
+    pub at: Timestamp,
+    /// The age past which a sample does not count; it takes the place of Prometheus's look-back.
+    pub max_age: Duration,
+}
+
+/// A metric that some series have, and the names of the labels they have it with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesShape {
+    /// The metric's name.
+    pub metric: Arc<str>,
+    /// The names of the labels, sorted, without `__name__`.
+    pub labels: Vec<Arc<str>>,
+}
+
+/// What stands behind an answer, or is in its way: what a user needs to read when there is no value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Whether the query's selectors match any series at all, however old.
+    pub matched: bool,
+    /// The sources of the series that match; where none match, the sources that are down.
+    pub sources: Vec<Source>,
+    /// How many sources the engine has in all.
+    pub known_sources: usize,
+}
+
+/// Where series come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// What it is, such as `target http://10.0.0.7:9400/metrics (pod monitoring/dcgm-exporter-x2x4f)`.
+    pub description: String,
+    /// The newest sample among the series that match.
+    pub newest: Option<Timestamp>,
+    /// Since when it gives none, and why.
+    pub down: Option<(Timestamp, String)>,
+}
+
+/// Why a query has no answer, as opposed to an empty one.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The query itself is at fault; asking again does not help.
+    #[error(transparent)]
+    Query(#[from] crate::promql::QueryError),
+}
+
+/// Answers queries.
+pub trait Engine: Send + Sync {
+    /// What users call it: `embedded`, or a backend's name.
+    fn name(&self) -> &str;
+
+    /// Whether this query can be answered at all; asked when rules are loaded.
+    ///
+    /// # Errors
+    /// Where it is wrong, or needs what this engine does not have.
+    fn check(&self, query: &str) -> Result<(), EngineError>;
+
+    /// The instant vector of a query.
+    fn query<'a>(
+        &'a self,
+        query: &'a InstantQuery,
+    ) -> BoxFuture<'a, Result<Vec<Point>, EngineError>>;
+
+    /// Which metrics there are among the series that `selector` matches, each with the label names it comes with.
+    fn series<'a>(
+        &'a self,
+        selector: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<SeriesShape>, EngineError>>;
+
+    /// What is behind this query's series; asked only when values are missing.
+    fn diagnose<'a>(&'a self, query: &'a InstantQuery) -> BoxFuture<'a, Diagnosis>;
+
+    /// A number that changes when series appear or go; `None` where the engine cannot tell.
+    fn generation(&self) -> Option<u64>;
+}

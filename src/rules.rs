@@ -1,1 +1,138 @@
 //! What a rule means: naming, association, templates. Pure.
+//!
+//! A [`Rule`] is compiled once from its configuration. It then says what a series is called in the API, which objects its
+//! labels name, and which query answers a request. It knows no engine and no cluster.
+
+mod association;
+mod naming;
+mod request;
+mod template;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Fault;
+use crate::config::rules::DiscoveryRule;
+use crate::model::objects::{ResourceKind, ResourceMapper};
+use crate::model::selector::Selector;
+
+use association::Association;
+use naming::Naming;
+pub use request::RequestError;
+pub use template::TemplateError;
+use template::{Template, Values};
+
+/// The rules of the preset `dcgm-exporter`, as they would stand in a configuration file.
+pub const DCGM_EXPORTER_PRESET: &str = include_str!("rules/presets.yaml");
+
+/// A rule, ready for use.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What users call it, such as `rules[2]` or `preset dcgm-exporter[0]`.
+    pub id: Arc<str>,
+    /// The selector that finds its series.
+    pub series_query: String,
+    /// Its own age limit, where it has one.
+    pub max_age: Option<Duration>,
+    naming: Naming,
+    association: Association,
+    template: Template,
+}
+
+/// What a query is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct QueryRequest<'a> {
+    /// The series' name.
+    pub series: &'a str,
+    /// The namespace, with the label that names it.
+    pub namespace: Option<(&'a str, &'a str)>,
+    /// The objects by name; none means all of them.
+    pub objects: &'a [&'a str],
+    /// The label that names the objects.
+    pub object_label: &'a str,
+    /// The request's selector on the series' own labels.
+    pub selector: &'a Selector,
+}
+
+impl Rule {
+    /// Compiles a rule. `id` is also where faults are said to be.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn compile(id: &str, config: &DiscoveryRule) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        if config.series_query.is_empty() {
+            let message = "is needed: the selector that finds the rule's series";
+            faults.push(Fault::new(format!("{id}.seriesQuery"), message));
+        }
+        if config.metrics_query.is_empty() {
+            let message = "is needed: the query that answers, such as `avg(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)`";
+            faults.push(Fault::new(format!("{id}.metricsQuery"), message));
+        }
+        let naming = Naming::compile(id, &config.series_filters, &config.name, &mut faults);
+        let association =
+            Association::compile(&format!("{id}.resources"), &config.resources, &mut faults);
+        let template = Template::parse(&config.metrics_query)
+            .map_err(|error| {
+                faults.push(Fault::new(format!("{id}.metricsQuery"), error.to_string()))
+            })
+            .ok();
+        match (naming, association, template) {
+            (Some(naming), Some(association), Some(template)) if faults.is_empty() => Ok(Self {
+                id: id.into(),
+                series_query: config.series_query.clone(),
+                max_age: config.max_age,
+                naming,
+                association,
+                template,
+            }),
+            _ => Err(faults),
+        }
+    }
+
+    /// What the metric of this series is called; `None` where the rule leaves the series out.
+    pub fn metric_name(&self, series: &str) -> Option<String> {
+        self.naming.metric_name(series)
+    }
+
+    /// The resources that a series with these label names belongs to, each with the label that names its objects.
+    pub fn resources(
+        &self,
+        labels: &[Arc<str>],
+        mapper: &dyn ResourceMapper,
+    ) -> Vec<(ResourceKind, String)> {
+        self.association.resources(labels, mapper)
+    }
+
+    /// The label that names objects of `kind`.
+    pub fn label_of(&self, kind: &ResourceKind, mapper: &dyn ResourceMapper) -> Option<String> {
+        self.association.label_of(kind, mapper)
+    }
+
+    /// The query that answers `request`: the selector's matchers first, then the namespace's, then the objects'.
+    ///
+    /// # Errors
+    /// Where the selector cannot be put as matchers.
+    pub fn query(&self, request: &QueryRequest<'_>) -> Result<String, RequestError> {
+        let mut matchers = request::selector_matchers(request.selector)?;
+        if let Some((label, namespace)) = request.namespace {
+            matchers.push(request::equal(label, namespace));
+        }
+        if !request.objects.is_empty() {
+            matchers.push(request::names(request.object_label, request.objects));
+        }
+        Ok(self.render(request.series, &matchers.join(","), request.object_label))
+    }
+
+    /// The query with these texts in it, for looking at its shape.
+    pub fn render(&self, series: &str, label_matchers: &str, group_by: &str) -> String {
+        self.template.render(Values {
+            series,
+            label_matchers,
+            group_by,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

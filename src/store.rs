@@ -2,30 +2,179 @@
 //!
 //! Each scrape target has one [`TargetWriter`], and only that writes its series. Requests read through
 //! [`Store::select`]; they wait for no scrape, and they see each target's scrape whole or not at all.
+//!
+//! Two kinds of lock, always taken in this order: the index (which series exist), and one per target (its samples).
+//! A scrape that brings nothing new takes only its target's lock, for as long as it takes to append its samples.
 
+mod index;
 mod limits;
+mod window;
 mod writer;
 
 pub use limits::{LimitError, Limits};
+pub use window::Window;
 pub use writer::{Scrape, TargetInfo, TargetWriter};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::model::labels::Labels;
+use crate::model::matcher::Matcher;
+use crate::model::time::Timestamp;
+
+use index::Index;
 
 /// All series of all targets.
 #[derive(Debug)]
 pub struct Store {
     limits: Limits,
+    index: RwLock<Index>,
+    targets: RwLock<BTreeMap<u64, Arc<Block>>>,
+    next_target: AtomicU64,
+    /// Series that exist or are promised to a scrape in progress.
+    reserved: AtomicUsize,
+    generation: AtomicU64,
+}
+
+/// The samples of one target. Readers take its lock once per query, so that they see a scrape whole.
+#[derive(Debug)]
+struct Block {
+    info: TargetInfo,
+    state: RwLock<BlockState>,
+}
+
+#[derive(Debug, Default)]
+struct BlockState {
+    windows: Vec<Window>,
+    health: Health,
+}
+
+/// How scraping a target goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// When the last good scrape began.
+    pub last_success: Option<Timestamp>,
+    /// Set while the target gives no samples.
+    pub down: Option<Down>,
+}
+
+/// A target that gives no samples.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// When the first of the failed scrapes began.
+    pub since: Timestamp,
+    /// Why the latest of them failed.
+    pub reason: String,
+}
+
+/// A target, how it goes, and how fresh it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetStatus {
+    /// What it was registered as.
+    pub info: TargetInfo,
+    /// How scraping it goes.
+    pub health: Health,
+    /// The newest sample of the series that were asked about; `None` where nothing was asked about or there is none.
+    pub newest: Option<Timestamp>,
 }
 
 impl Store {
     /// An empty store with these limits.
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits })
+        Arc::new(Self {
+            limits,
+            index: RwLock::default(),
+            targets: RwLock::default(),
+            next_target: AtomicU64::new(0),
+            reserved: AtomicUsize::new(0),
+            generation: AtomicU64::new(0),
+        })
     }
 
-    /// Makes room for a target. What it writes stays until the writer is dropped; then its series end.
+    /// Makes room for a target. What it writes stays until the writer is dropped; then its series are gone.
     pub fn register(self: &Arc<Self>, target: TargetInfo) -> TargetWriter {
-        let _ = (&self.limits, target);
-        todo!()
+        let id = self.next_target.fetch_add(1, Ordering::Relaxed);
+        let block = Arc::new(Block {
+            info: target,
+            state: RwLock::default(),
+        });
+        self.targets.write().insert(id, Arc::clone(&block));
+        TargetWriter::new(Arc::clone(self), id, block)
+    }
+
+    /// Calls `visit` with each series that meets all `matchers`, in no particular order.
+    /// Series that have ended are among them until their last sample leaves the retention.
+    pub fn select(&self, matchers: &[Matcher], mut visit: impl FnMut(&Labels, &Window)) {
+        let index = self.index.read();
+        Index::visit_by_block(&index.find(matchers), |_, state, entries| {
+            for entry in entries {
+                visit(&entry.labels, &state.windows[entry.slot]);
+            }
+        });
+    }
+
+    /// The targets behind the series that meet all `matchers`, each with the newest of those series' samples.
+    pub fn origins(&self, matchers: &[Matcher]) -> Vec<TargetStatus> {
+        let mut origins = Vec::new();
+        let index = self.index.read();
+        Index::visit_by_block(&index.find(matchers), |block, state, entries| {
+            let newest = entries
+                .iter()
+                .filter_map(|entry| state.windows[entry.slot].newest())
+                .max();
+            origins.push(TargetStatus {
+                info: block.info.clone(),
+                health: state.health.clone(),
+                newest,
+            });
+        });
+        origins.sort_by(|a, b| a.info.url.cmp(&b.info.url));
+        origins
+    }
+
+    /// All targets, in the order of their registration.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        let targets = self.targets.read();
+        let status = |block: &Arc<Block>| TargetStatus {
+            info: block.info.clone(),
+            health: block.state.read().health.clone(),
+            newest: None,
+        };
+        targets.values().map(status).collect()
+    }
+
+    /// A number that changes whenever a series appears or goes.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How many series there are, those that have ended but are still kept included.
+    pub fn series_count(&self) -> usize {
+        self.index.read().len()
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Promises room for one more series.
+    fn reserve(&self) -> Result<(), LimitError> {
+        let limit = self.limits.series;
+        self.reserved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < limit).then_some(count + 1)
+            })
+            .map(drop)
+            .map_err(|_| LimitError::Series(limit))
+    }
+
+    fn release(&self, count: usize) {
+        self.reserved.fetch_sub(count, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,131 @@
-//! The `scrape:` section of the configuration.
+//! The `scrape:` section of the configuration: Prometheus's own syntax for scrape jobs, under our own limits.
+//!
+//! Plain values as the file has them. What they mean is the business of [`crate::targets`] and [`crate::scrape`].
+
+mod job;
+mod refused;
+mod relabel;
+pub mod units;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use super::Fault;
+pub use job::{Job, KubernetesSd, Namespaces, Role, RoleSelector, Scheme, StaticTargets};
+pub use relabel::{Action, Relabel, anchored};
+
+/// What to scrape, how often, and within which bounds.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrapeConfig {
+    /// How often targets are scraped, unless their job says otherwise. Default `15s`.
+    #[serde(deserialize_with = "units::duration")]
+    pub interval: Duration,
+    /// How long one scrape may take, unless the job says otherwise. Default `10s`; never more than the interval.
+    #[serde(deserialize_with = "units::duration")]
+    pub timeout: Duration,
+    /// Jobs that come with this program, by name. Default `[dcgm-exporter]`. A preset leaves out a URL that one of
+    /// `scrape_configs` scrapes already.
+    pub presets: Vec<String>,
+    /// Jobs in Prometheus's syntax (`scrape_configs` of a `prometheus.yml`).
+    pub scrape_configs: Vec<Job>,
+    /// Bounds on what scraping may cost.
+    pub limits: ScrapeLimits,
+}
+
+impl Default for ScrapeConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(15),
+            timeout: Duration::from_secs(10),
+            presets: vec!["dcgm-exporter".to_owned()],
+            scrape_configs: Vec::new(),
+            limits: ScrapeLimits::default(),
+        }
+    }
+}
+
+/// Bounds that hold for every target. A job's own limit replaces the one here for its targets.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrapeLimits {
+    /// Most scrapes at one time; the others wait for their turn. Default 1000.
+    pub concurrency: usize,
+    /// Most memory for the pages being read, of all scrapes together. Default `256MB`.
+    #[serde(deserialize_with = "units::size")]
+    pub buffers: u64,
+    /// Most targets of all jobs together. Default 20000.
+    pub targets: usize,
+    /// Largest page, both as sent and decompressed; a larger one fails the scrape. Default `16MB`.
+    #[serde(deserialize_with = "units::size")]
+    pub body_size: u64,
+    /// Most samples of one scrape after `metric_relabel_configs`; more fail the scrape. Default 50000.
+    pub samples: usize,
+    /// Most labels of a sample; one with more is dropped. Default 64.
+    pub labels: usize,
+    /// Longest label name in bytes; a sample with a longer one is dropped. Default 256.
+    pub label_name_length: usize,
+    /// Longest label value in bytes; a sample with a longer one is dropped. Default 2048.
+    pub label_value_length: usize,
+}
+
+impl Default for ScrapeLimits {
+    fn default() -> Self {
+        Self {
+            concurrency: 1_000,
+            buffers: 256 << 20,
+            targets: 20_000,
+            body_size: 16 << 20,
+            samples: 50_000,
+            labels: 64,
+            label_name_length: 256,
+            label_value_length: 2_048,
+        }
+    }
+}
+
+impl ScrapeConfig {
+    /// All that is wrong with these values, in the order of the file. Whether a preset exists is for
+    /// [`crate::targets::compile`] to say.
+    pub fn validate(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (path, zero) in [
+            ("interval", self.interval.is_zero()),
+            ("timeout", self.timeout.is_zero()),
+            ("limits.concurrency", self.limits.concurrency == 0),
+            ("limits.buffers", self.limits.buffers == 0),
+            ("limits.targets", self.limits.targets == 0),
+            ("limits.body_size", self.limits.body_size == 0),
+            ("limits.samples", self.limits.samples == 0),
+            ("limits.labels", self.limits.labels == 0),
+            (
+                "limits.label_name_length",
+                self.limits.label_name_length == 0,
+            ),
+            (
+                "limits.label_value_length",
+                self.limits.label_value_length == 0,
+            ),
+        ] {
+            if zero {
+                faults.push(Fault::new(path, "must be more than 0"));
+            }
+        }
+        for (index, job) in self.scrape_configs.iter().enumerate() {
+            let path = format!("scrape_configs[{index}]");
+            job.validate(self, &path, &mut faults);
+            let before = &self.scrape_configs[..index];
+            if before.iter().any(|other| other.job_name == job.job_name)
+                || self.presets.contains(&job.job_name)
+            {
+                let message = format!("another job is called {:?} too", job.job_name);
+                faults.push(Fault::new(format!("{path}.job_name"), message));
+            }
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests;

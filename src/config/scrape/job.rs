@@ -1,0 +1,323 @@
+//! Scrape jobs, as the file has them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::refused::Refusing;
+use super::relabel::is_label_name;
+use super::{Fault, Relabel, ScrapeConfig, units};
+
+/// One of `scrape_configs`, in Prometheus's syntax. What Prometheus knows and this program does not is refused by name.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
+pub struct Job {
+    /// The job's name: the label `job` of its targets. No two jobs share one.
+    pub job_name: String,
+    /// How often. Default: `interval` of the section.
+    #[serde(deserialize_with = "units::some_duration")]
+    pub scrape_interval: Option<Duration>,
+    /// How long one scrape may take, at most the interval. Default: `timeout` of the section, cut to the interval.
+    #[serde(deserialize_with = "units::some_duration")]
+    pub scrape_timeout: Option<Duration>,
+    /// The page's path. Default `/metrics`.
+    pub metrics_path: String,
+    /// `http` (the default) or `https` (against the system's certificate authorities).
+    pub scheme: Scheme,
+    /// Query parameters of the URL.
+    pub params: BTreeMap<String, Vec<String>>,
+    /// Whether to offer gzip to the target. Default `true`.
+    pub enable_compression: bool,
+    /// Targets by address.
+    pub static_configs: Vec<StaticTargets>,
+    /// Targets found in the cluster.
+    pub kubernetes_sd_configs: Vec<KubernetesSd>,
+    /// Rules that change or drop targets before they are scraped.
+    pub relabel_configs: Vec<Relabel>,
+    /// Rules that change or drop samples before they are kept.
+    pub metric_relabel_configs: Vec<Relabel>,
+    /// Whose label counts where both the page and the target have one. Not written, the page's counts: a GPU exporter's
+    /// `pod` and `namespace` are the workload's, and nothing is ever called `exported_pod`. Written `false`, the target's
+    /// counts and the page's is renamed to `exported_…`, as in Prometheus, whose default that is.
+    pub honor_labels: Option<bool>,
+    /// Whether a timestamp on the page counts, rather than the time of the scrape. Default `true`.
+    pub honor_timestamps: bool,
+    /// Most samples of one scrape after `metric_relabel_configs`; more fail the scrape. 0: `limits.samples`.
+    pub sample_limit: usize,
+    /// Most labels of a sample; one with more is dropped and counted. 0: `limits.labels`.
+    pub label_limit: usize,
+    /// Longest label name in bytes; a sample with a longer one is dropped. 0: `limits.label_name_length`.
+    pub label_name_length_limit: usize,
+    /// Longest label value in bytes; a sample with a longer one is dropped. 0: `limits.label_value_length`.
+    pub label_value_length_limit: usize,
+    /// Largest page; a larger one fails the scrape. 0: `limits.body_size`.
+    #[serde(deserialize_with = "units::size")]
+    pub body_size_limit: u64,
+    /// Most targets of this job after `relabel_configs`; those beyond it, in the order of their URLs, are left out.
+    /// 0: no limit but `limits.targets`.
+    pub target_limit: usize,
+}
+
+impl Default for Job {
+    fn default() -> Self {
+        Self {
+            job_name: String::new(),
+            scrape_interval: None,
+            scrape_timeout: None,
+            metrics_path: "/metrics".to_owned(),
+            scheme: Scheme::Http,
+            params: BTreeMap::new(),
+            enable_compression: true,
+            static_configs: Vec::new(),
+            kubernetes_sd_configs: Vec::new(),
+            relabel_configs: Vec::new(),
+            metric_relabel_configs: Vec::new(),
+            honor_labels: None,
+            honor_timestamps: true,
+            sample_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+            body_size_limit: 0,
+            target_limit: 0,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Job {
+    fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
+        let refused = &REFUSED_IN_JOB;
+        Self::deserialize(Refusing { inner, refused })
+    }
+}
+
+/// How a target is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Plain HTTP.
+    #[default]
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+/// Targets by address, with labels that all of them get.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticTargets {
+    /// Addresses: `host:port`.
+    pub targets: Vec<String>,
+    /// Labels of these targets.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Targets found in the cluster this program runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct KubernetesSd {
+    /// Which objects become targets.
+    pub role: Role,
+    /// Where to look. Default: all namespaces.
+    #[serde(default)]
+    pub namespaces: Namespaces,
+    /// Which objects to ask the API server for. Default: all, which in a large cluster is a lot: say which.
+    #[serde(default)]
+    pub selectors: Vec<RoleSelector>,
+}
+
+impl<'de> Deserialize<'de> for KubernetesSd {
+    fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
+        let refused = &REFUSED_IN_KUBERNETES_SD;
+        Self::deserialize(Refusing { inner, refused })
+    }
+}
+
+/// Kinds of objects that become targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Role {
+    /// Each declared port of each container of a pod.
+    Pod,
+}
+
+impl TryFrom<String> for Role {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "pod" => Ok(Self::Pod),
+            "node" | "service" | "endpoints" | "endpointslice" | "ingress" => Err(format!(
+                "role {text} is a Prometheus role that is not supported here; only pod is"
+            )),
+            _ => Err(format!("there is no role {text:?}; only pod is supported")),
+        }
+    }
+}
+
+/// Namespaces to look in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
+pub struct Namespaces {
+    /// Their names. Empty: all of them.
+    pub names: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Namespaces {
+    fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
+        let refused = &["own_namespace"];
+        Self::deserialize(Refusing { inner, refused })
+    }
+}
+
+/// What the API server is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleSelector {
+    /// The role that this selector is for: that of the discovery it stands in.
+    pub role: Role,
+    /// A label selector, such as `app=vllm`.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// A field selector, such as `spec.nodeName=gpu-1`.
+    #[serde(default)]
+    pub field: Option<String>,
+}
+
+/// What a `scrape_configs` entry of Prometheus 3 may have besides.
+const REFUSED_IN_JOB: [&str; 52] = [
+    "always_scrape_classic_histograms",
+    "authorization",
+    "azure_sd_configs",
+    "basic_auth",
+    "bearer_token",
+    "bearer_token_file",
+    "consul_sd_configs",
+    "convert_classic_histograms_to_nhcb",
+    "digitalocean_sd_configs",
+    "dns_sd_configs",
+    "docker_sd_configs",
+    "dockerswarm_sd_configs",
+    "ec2_sd_configs",
+    "enable_http2",
+    "eureka_sd_configs",
+    "extra_scrape_metrics",
+    "fallback_scrape_protocol",
+    "file_sd_configs",
+    "follow_redirects",
+    "gce_sd_configs",
+    "hetzner_sd_configs",
+    "http_headers",
+    "http_sd_configs",
+    "ionos_sd_configs",
+    "keep_dropped_targets",
+    "kuma_sd_configs",
+    "lightsail_sd_configs",
+    "linode_sd_configs",
+    "marathon_sd_configs",
+    "metric_name_escaping_scheme",
+    "metric_name_validation_scheme",
+    "native_histogram_bucket_limit",
+    "native_histogram_min_bucket_factor",
+    "nerve_sd_configs",
+    "no_proxy",
+    "nomad_sd_configs",
+    "oauth2",
+    "openstack_sd_configs",
+    "ovhcloud_sd_configs",
+    "proxy_connect_header",
+    "proxy_from_environment",
+    "proxy_url",
+    "puppetdb_sd_configs",
+    "scaleway_sd_configs",
+    "scrape_failure_log_file",
+    "scrape_native_histograms",
+    "scrape_protocols",
+    "serverset_sd_configs",
+    "tls_config",
+    "track_timestamps_staleness",
+    "triton_sd_configs",
+    "uyuni_sd_configs",
+];
+
+const REFUSED_IN_KUBERNETES_SD: [&str; 14] = [
+    "api_server",
+    "attach_metadata",
+    "authorization",
+    "basic_auth",
+    "enable_http2",
+    "follow_redirects",
+    "http_headers",
+    "kubeconfig_file",
+    "no_proxy",
+    "oauth2",
+    "proxy_connect_header",
+    "proxy_from_environment",
+    "proxy_url",
+    "tls_config",
+];
+
+impl Job {
+    /// The job's interval and timeout under the section's defaults.
+    pub fn timing(&self, section: &ScrapeConfig) -> (Duration, Duration) {
+        let interval = self.scrape_interval.unwrap_or(section.interval);
+        let timeout = self.scrape_timeout.unwrap_or(section.timeout);
+        (interval, timeout.min(interval))
+    }
+
+    /// Adds all that is wrong with this job; `path` is its place.
+    pub(super) fn validate(&self, section: &ScrapeConfig, path: &str, faults: &mut Vec<Fault>) {
+        let mut fault = |field: &str, message: String| {
+            faults.push(Fault::new(format!("{path}.{field}"), message));
+        };
+        if self.job_name.is_empty() {
+            fault("job_name", "a job needs a name".into());
+        }
+        let interval = self.scrape_interval.unwrap_or(section.interval);
+        if self.scrape_interval.is_some_and(|it| it.is_zero()) {
+            fault("scrape_interval", "must be more than 0".into());
+        }
+        match self.scrape_timeout {
+            Some(Duration::ZERO) => fault("scrape_timeout", "must be more than 0".into()),
+            Some(timeout) if timeout > interval => {
+                let message = format!("{timeout:?} is more than the interval of {interval:?}");
+                fault("scrape_timeout", message);
+            }
+            _ => {}
+        }
+        if self.metrics_path.is_empty() {
+            fault("metrics_path", "must not be empty".into());
+        }
+        for (index, group) in self.static_configs.iter().enumerate() {
+            for (at, address) in group.targets.iter().enumerate() {
+                if address.is_empty() || address.contains(['/', '@', ' ']) {
+                    let message = format!("{address:?} is not host:port");
+                    fault(&format!("static_configs[{index}].targets[{at}]"), message);
+                }
+            }
+            for name in group.labels.keys().filter(|name| !is_label_name(name)) {
+                let message = format!("{name:?} is not a label name");
+                fault(&format!("static_configs[{index}].labels"), message);
+            }
+        }
+        for (index, sd) in self.kubernetes_sd_configs.iter().enumerate() {
+            if sd.selectors.len() > 1 {
+                let message = "one selector for role pod is all there can be".into();
+                fault(
+                    &format!("kubernetes_sd_configs[{index}].selectors"),
+                    message,
+                );
+            }
+        }
+        for (field, rules) in [
+            ("relabel_configs", &self.relabel_configs),
+            ("metric_relabel_configs", &self.metric_relabel_configs),
+        ] {
+            for (index, rule) in rules.iter().enumerate() {
+                rule.validate(&format!("{path}.{field}[{index}]"), faults);
+            }
+        }
+    }
+}

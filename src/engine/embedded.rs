@@ -1,0 +1,162 @@
+//! The engine over the samples that this process scraped.
+//!
+//! Queries are compiled once and kept; an evaluation reads the store and waits for nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use moka::sync::Cache;
+
+use crate::model::labels::{Labels, METRIC_NAME};
+use crate::model::matcher::Matcher;
+use crate::model::sample::Sample;
+use crate::promql::{self, Query, QueryError, SeriesReader};
+use crate::store::{Store, TargetStatus};
+
+use super::{Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
+
+/// Compiled queries kept: one per rule, metric and namespace is the usual need.
+const COMPILED_QUERIES: u64 = 4096;
+
+/// The most sources that a diagnosis names.
+const NAMED_SOURCES: usize = 3;
+
+/// PromQL over the store.
+#[derive(Debug)]
+pub struct Embedded {
+    store: Arc<Store>,
+    compiled: Cache<String, Arc<Query>>,
+}
+
+impl Embedded {
+    /// An engine that reads `store`.
+    pub fn new(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            compiled: Cache::new(COMPILED_QUERIES),
+        }
+    }
+
+    fn compiled(&self, text: &str) -> Result<Arc<Query>, QueryError> {
+        if let Some(query) = self.compiled.get(text) {
+            return Ok(query);
+        }
+        let query = Arc::new(Query::compile(text)?);
+        self.compiled.insert(text.to_owned(), Arc::clone(&query));
+        Ok(query)
+    }
+
+    fn shapes(&self, selector: &str) -> Result<Vec<SeriesShape>, QueryError> {
+        let matchers = promql::parse_selector(selector)?;
+        let mut shapes = HashSet::new();
+        self.store.select(&matchers, |labels, _| {
+            let names = labels
+                .shared()
+                .iter()
+                .filter(|(name, _)| name.as_ref() != METRIC_NAME);
+            let metric = labels
+                .shared()
+                .iter()
+                .find(|(name, _)| name.as_ref() == METRIC_NAME);
+            if let Some((_, metric)) = metric {
+                let labels = names.map(|(name, _)| Arc::clone(name)).collect();
+                shapes.insert(SeriesShape {
+                    metric: Arc::clone(metric),
+                    labels,
+                });
+            }
+        });
+        let mut shapes: Vec<SeriesShape> = shapes.into_iter().collect();
+        shapes.sort();
+        Ok(shapes)
+    }
+
+    fn diagnosis(&self, query: &InstantQuery) -> Diagnosis {
+        let Ok(compiled) = self.compiled(&query.text) else {
+            return Diagnosis::default();
+        };
+        let mut origins: Vec<TargetStatus> = Vec::new();
+        for matchers in compiled.selectors() {
+            origins.extend(self.store.origins(matchers));
+        }
+        let all = self.store.targets();
+        let known_sources = all.len();
+        let matched = !origins.is_empty();
+        let mut behind = if matched { origins } else { all };
+        if !matched {
+            behind.retain(|target| target.health.down.is_some());
+        }
+        // Those that are down explain most.
+        behind.sort_by_key(|target| target.health.down.is_none());
+        behind.truncate(NAMED_SOURCES);
+        Diagnosis {
+            matched,
+            sources: behind.into_iter().map(source).collect(),
+            known_sources,
+        }
+    }
+}
+
+fn source(target: TargetStatus) -> Source {
+    let object = target
+        .info
+        .object
+        .map(|object| format!(" ({object})"))
+        .unwrap_or_default();
+    Source {
+        description: format!("target {}{object}", target.info.url),
+        newest: target.newest,
+        down: target.health.down.map(|down| (down.since, down.reason)),
+    }
+}
+
+impl Engine for Embedded {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn check(&self, query: &str) -> Result<(), EngineError> {
+        Query::compile(query)?;
+        Ok(())
+    }
+
+    fn query<'a>(
+        &'a self,
+        query: &'a InstantQuery,
+    ) -> BoxFuture<'a, Result<Vec<Point>, EngineError>> {
+        let answer = self
+            .compiled(&query.text)
+            .map(|compiled| compiled.instant(&Reader(&self.store), query.at, query.max_age))
+            .map_err(EngineError::from);
+        ready(answer).boxed()
+    }
+
+    fn series<'a>(
+        &'a self,
+        selector: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<SeriesShape>, EngineError>> {
+        ready(self.shapes(selector).map_err(EngineError::from)).boxed()
+    }
+
+    fn diagnose<'a>(&'a self, query: &'a InstantQuery) -> BoxFuture<'a, Diagnosis> {
+        ready(self.diagnosis(query)).boxed()
+    }
+
+    fn generation(&self) -> Option<u64> {
+        Some(self.store.generation())
+    }
+}
+
+/// The store as an evaluation sees it.
+struct Reader<'a>(&'a Store);
+
+impl SeriesReader for Reader<'_> {
+    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
+        self.0.select(matchers, |labels, window| {
+            let (older, newer) = window.as_slices();
+            visit(labels, [older, newer]);
+        });
+    }
+}

@@ -1,0 +1,256 @@
+use std::time::Duration;
+
+use super::*;
+use crate::model::labels::METRIC_NAME;
+
+const T0: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn at(seconds: u64) -> Timestamp {
+    T0.plus(Duration::from_secs(seconds))
+}
+
+fn info(url: &str) -> TargetInfo {
+    TargetInfo {
+        job: "test".into(),
+        url: url.into(),
+        object: None,
+        interval: Duration::from_secs(15),
+    }
+}
+
+fn series(name: &str, pod: &str) -> Labels {
+    Labels::new([(METRIC_NAME, name), ("pod", pod)])
+}
+
+fn scrape(writer: &mut TargetWriter, time: Timestamp, samples: &[(&Labels, f64)]) {
+    let mut scrape = writer.begin(time);
+    for (labels, value) in samples {
+        scrape.add(labels, *value, None).expect("within the limits");
+    }
+    scrape.commit();
+}
+
+/// The samples of all series of this name, with stale markers as `None`.
+fn read(store: &Store, name: &str) -> Vec<(String, Vec<Option<f64>>)> {
+    let mut found = Vec::new();
+    store.select(&[Matcher::equal(METRIC_NAME, name)], |labels, window| {
+        let (a, b) = window.as_slices();
+        let values = a
+            .iter()
+            .chain(b)
+            .map(|sample| (!sample.is_stale_marker()).then_some(sample.value))
+            .collect();
+        found.push((labels.value("pod").to_owned(), values));
+    });
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+#[test]
+fn a_series_absent_from_a_good_scrape_ends_at_once_and_may_come_back() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let (x, y) = (series("m", "x"), series("m", "y"));
+    scrape(&mut writer, at(0), &[(&x, 1.0), (&y, 2.0)]);
+    scrape(&mut writer, at(15), &[(&x, 3.0)]);
+    assert_eq!(
+        read(&store, "m"),
+        [
+            ("x".into(), vec![Some(1.0), Some(3.0)]),
+            ("y".into(), vec![Some(2.0), None])
+        ]
+    );
+    scrape(&mut writer, at(30), &[(&y, 4.0)]);
+    assert_eq!(
+        read(&store, "m")[1],
+        ("y".into(), vec![Some(2.0), None, Some(4.0)])
+    );
+}
+
+#[test]
+fn a_failed_or_empty_scrape_ends_nothing_and_says_since_when() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let x = series("m", "x");
+    scrape(&mut writer, at(0), &[(&x, 1.0)]);
+    writer.failed(at(15), "connection refused");
+    scrape(&mut writer, at(30), &[]);
+    assert_eq!(read(&store, "m"), [("x".into(), vec![Some(1.0)])]);
+    let status = &store.origins(&[Matcher::equal(METRIC_NAME, "m")])[0];
+    assert_eq!(status.newest, Some(at(0)));
+    assert_eq!(status.health.last_success, Some(at(0)));
+    let reason = "answered without any sample".to_owned();
+    assert_eq!(
+        status.health.down,
+        Some(Down {
+            since: at(15),
+            reason
+        })
+    );
+    scrape(&mut writer, at(45), &[(&x, 2.0)]);
+    assert_eq!(
+        store.targets()[0].health,
+        Health {
+            last_success: Some(at(45)),
+            down: None
+        }
+    );
+}
+
+#[test]
+fn a_scrape_given_up_halfway_leaves_nothing_behind() {
+    let store = Store::new(Limits {
+        series: 1,
+        ..Limits::default()
+    });
+    let mut writer = store.register(info("a"));
+    let x = series("m", "x");
+    let mut half = writer.begin(at(0));
+    half.add(&x, 1.0, None).expect("room for one");
+    drop(half);
+    assert_eq!(store.series_count(), 0);
+    scrape(&mut writer, at(15), &[(&x, 2.0)]);
+    let mut half = writer.begin(at(30));
+    half.add(&x, 3.0, None).expect("known");
+    drop(half);
+    scrape(&mut writer, at(45), &[(&x, 4.0)]);
+    assert_eq!(
+        read(&store, "m"),
+        [("x".into(), vec![Some(2.0), Some(4.0)])]
+    );
+}
+
+#[test]
+fn series_go_with_their_target_and_after_the_retention() {
+    let store = Store::new(Limits {
+        retention: Duration::from_secs(60),
+        ..Limits::default()
+    });
+    let mut writer = store.register(info("a"));
+    let (x, y) = (series("m", "x"), series("m", "y"));
+    scrape(&mut writer, at(0), &[(&x, 1.0), (&y, 1.0)]);
+    let before = store.generation();
+    scrape(&mut writer, at(15), &[(&x, 1.0)]);
+    assert_eq!(store.series_count(), 2);
+    scrape(&mut writer, at(75), &[(&x, 1.0)]);
+    assert_eq!(store.series_count(), 1);
+    assert_ne!(store.generation(), before);
+    drop(writer);
+    assert_eq!(store.series_count(), 0);
+    assert!(store.targets().is_empty());
+    assert!(store.index.read().find(&[]).is_empty());
+}
+
+#[test]
+fn limits_cost_the_new_series_and_nothing_else() {
+    let store = Store::new(Limits {
+        series_per_target: 2,
+        series: 3,
+        ..Limits::default()
+    });
+    let mut one = store.register(info("a"));
+    let mut scrape_one = one.begin(at(0));
+    assert_eq!(scrape_one.add(&series("m", "a"), 1.0, None), Ok(true));
+    assert_eq!(scrape_one.add(&series("m", "a"), 9.0, None), Ok(false));
+    assert_eq!(scrape_one.add(&series("m", "b"), 1.0, None), Ok(true));
+    assert_eq!(
+        scrape_one.add(&series("m", "c"), 1.0, None),
+        Err(LimitError::TargetSeries(2))
+    );
+    scrape_one.commit();
+    let mut other = store.register(info("b"));
+    let mut scrape_other = other.begin(at(0));
+    assert_eq!(scrape_other.add(&series("n", "a"), 1.0, None), Ok(true));
+    assert_eq!(
+        scrape_other.add(&series("n", "b"), 1.0, None),
+        Err(LimitError::Series(3))
+    );
+    scrape_other.commit();
+    assert_eq!(read(&store, "m").len(), 2);
+    drop(one);
+    scrape(
+        &mut other,
+        at(15),
+        &[(&series("n", "a"), 1.0), (&series("n", "b"), 2.0)],
+    );
+    assert_eq!(read(&store, "n").len(), 2);
+}
+
+#[test]
+fn windows_are_bounded_in_time_and_number_and_ignore_old_points() {
+    let store = Store::new(Limits {
+        samples_per_series: 3,
+        ..Limits::default()
+    });
+    let mut writer = store.register(info("a"));
+    let x = series("m", "x");
+    for round in 0..5_u32 {
+        scrape(
+            &mut writer,
+            at(u64::from(round) * 15),
+            &[(&x, f64::from(round))],
+        );
+    }
+    assert_eq!(
+        read(&store, "m"),
+        [("x".into(), vec![Some(2.0), Some(3.0), Some(4.0)])]
+    );
+    let mut again = writer.begin(at(75));
+    again.add(&x, 9.0, Some(at(60))).expect("known");
+    again.commit();
+    assert_eq!(read(&store, "m")[0].1, [Some(2.0), Some(3.0), Some(4.0)]);
+}
+
+#[test]
+fn what_is_reported_about_a_target_outlives_its_scrapes() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let up = series("up", "");
+    writer
+        .report(at(0), &[(up.clone(), 1.0)])
+        .expect("within the limits");
+    scrape(&mut writer, at(0), &[(&series("m", "x"), 1.0)]);
+    scrape(&mut writer, at(15), &[(&series("m", "x"), 1.0)]);
+    writer.report(at(15), &[(up, 0.0)]).expect("known");
+    assert_eq!(
+        read(&store, "up"),
+        [(String::new(), vec![Some(1.0), Some(0.0)])]
+    );
+}
+
+#[test]
+fn expressions_and_absence_find_what_a_full_scan_would() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let all = [
+        series("m", "a"),
+        series("m", "b"),
+        series("m", ""),
+        series("n", "a"),
+    ];
+    let samples: Vec<(&Labels, f64)> = all.iter().map(|labels| (labels, 1.0)).collect();
+    scrape(&mut writer, at(0), &samples);
+    let cases = [
+        vec![Matcher::regex("pod", "a|b").expect("valid")],
+        vec![Matcher::regex("pod", "a?").expect("valid")],
+        vec![Matcher::equal("pod", ""), Matcher::equal(METRIC_NAME, "m")],
+        vec![Matcher::not_equal("pod", "a")],
+        vec![
+            Matcher::equal("pod", "a"),
+            Matcher::not_regex(METRIC_NAME, "n.*").expect("valid"),
+        ],
+        vec![Matcher::equal("nobody", "x")],
+    ];
+    for matchers in cases {
+        let mut found = Vec::new();
+        store.select(&matchers, |labels, _| found.push(labels.clone()));
+        found.sort();
+        let mut expected: Vec<Labels> = all
+            .iter()
+            .filter(|labels| crate::model::matcher::all_match(&matchers, labels))
+            .cloned()
+            .collect();
+        expected.sort();
+        assert_eq!(found, expected, "{matchers:?}");
+    }
+}
