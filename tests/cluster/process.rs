@@ -29,7 +29,8 @@ while [ -d "$1" ] && ! rm -rf "$1"; do sleep 0.1; done
 
 impl Workspace {
     pub(crate) fn create() -> Self {
-        let name = format!("gpu-metrics-adapter-cluster-{}", std::process::id());
+        let (pid, now) = (std::process::id(), jiff::Timestamp::now().as_millisecond());
+        let name = format!("gpu-metrics-adapter-cluster-{pid}-{now}");
         let folder = std::env::temp_dir().join(name);
         // Nobody else may read the keys in it.
         fs::DirBuilder::new()
@@ -141,7 +142,10 @@ impl Process {
             let _ = log.read_to_end(&mut text);
         }
         let text = String::from_utf8_lossy(&text);
-        let all: Vec<&str> = text.lines().collect();
+        let all: Vec<String> = text
+            .lines()
+            .map(|line| line.chars().take(400).collect())
+            .collect();
         let end = all[all.len().saturating_sub(lines)..].join("\n");
         format!("--- {} ---\n{end}", self.name)
     }
