@@ -1,1 +1,159 @@
 //! The metric APIs, discovery, health, and their errors, as an axum router.
+//!
+//! Discovery and health are answered from memory and wait for nothing: a group that does not answer blocks the deletion
+//! of every namespace in the cluster. Who asks, and whether they may, is decided before a request gets here.
+
+mod custom_metrics;
+mod discovery;
+mod health;
+mod negotiation;
+mod path;
+pub mod status;
+mod version;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode};
+use serde::Serialize;
+
+use crate::model::time::Timestamp;
+use crate::provider::Provider;
+
+pub use health::{Check, Health};
+use negotiation::{Encoding, wants_pretty};
+use path::Target;
+use status::{Details, failure};
+
+/// What the API answers from.
+pub struct Api {
+    /// Metric values and the catalog of what is offered.
+    pub provider: Arc<Provider>,
+    /// What `/livez` and `/readyz` check.
+    pub health: Arc<Health>,
+    /// The process's own metrics in OpenMetrics text.
+    pub own_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+    /// Discovery documents made from the catalog.
+    pub discovery: Discovery,
+}
+
+pub use discovery::Discovery;
+
+/// All paths of the API. They are told apart by [`path::Target`], on the segments as decoded: the HPA's `*` arrives as `%2A`.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new().fallback(handle).with_state(api)
+}
+
+async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    let method = request.method();
+    if method != Method::GET && method != Method::HEAD {
+        let message =
+            format!("the server does not allow the method {method} on the requested resource");
+        let mut response = failure(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            &message,
+            None,
+        );
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let uri = request.uri();
+    let target = match path::parse(uri.path()) {
+        Ok(target) => target,
+        Err(error) => return bad_request(&error.to_string()),
+    };
+    let reply = Reply {
+        accept: request
+            .headers()
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default(),
+        pretty: wants_pretty(uri.query(), request.headers()),
+    };
+    match target {
+        Target::Health(probe) => health::respond(&api.health, probe, uri.query()),
+        Target::OwnMetrics => own_metrics(&api),
+        Target::Version => reply.json(StatusCode::OK, &version::info()),
+        Target::Groups | Target::Group(_) | Target::GroupVersion(_) | Target::Paths => {
+            discovery::respond(&api, &target, &reply, request.headers())
+        }
+        Target::CustomMetrics { version, question } => {
+            custom_metrics::respond(&api, version, &question, uri.query(), &reply).await
+        }
+        Target::BadMetricPath => bad_request("invalid request path"),
+        Target::Unknown => {
+            let message = "the server could not find the requested resource";
+            failure(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                message,
+                Some(Details::default()),
+            )
+        }
+    }
+}
+
+/// How the client wants its answer.
+struct Reply<'a> {
+    accept: &'a str,
+    pretty: bool,
+}
+
+impl Reply<'_> {
+    /// The object as JSON, or 406 where the client takes none.
+    fn json(&self, code: StatusCode, object: &impl Serialize) -> Response {
+        match negotiation::choose(self.accept) {
+            Some(Encoding::Json) => json(code, object, self.pretty),
+            None => {
+                let message = "only the following media types are accepted: application/json";
+                failure(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message, None)
+            }
+        }
+    }
+}
+
+fn bad_request(message: &str) -> Response {
+    failure(StatusCode::BAD_REQUEST, "BadRequest", message, None)
+}
+
+/// A JSON body as Go's API servers write it: ended by a newline, not to be cached.
+fn json(code: StatusCode, object: &impl Serialize, pretty: bool) -> Response {
+    let encoded = if pretty {
+        serde_json::to_vec_pretty(object)
+    } else {
+        serde_json::to_vec(object)
+    };
+    let mut body = encoded.expect("our own types have string keys and no failing serializers");
+    body.push(b'\n');
+    respond(code, HeaderValue::from_static("application/json"), body)
+}
+
+fn respond(code: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+fn own_metrics(api: &Api) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    respond(
+        StatusCode::OK,
+        HeaderValue::from_static(content_type),
+        (api.own_metrics)(),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -84,8 +84,8 @@ pub trait Sink {
     /// Whether [`Sink::recognise`] is to be asked. A constant, so that not asking costs nothing.
     const RECOGNISES: bool = false;
 
-    /// Whether samples of this metric are wanted; asked once each time that the name changes from one line to the next.
-    /// Lines of an unwanted metric are passed over unread.
+    /// Whether samples of this metric are wanted; asked each time that the name changes from one line to the next, and for
+    /// every line that has its name in quotes. Lines of an unwanted metric are passed over unread, except in that case.
     fn wants(&mut self, name: &[u8]) -> bool {
         let _ = name;
         true

@@ -299,6 +299,7 @@ proptest! {
         let read = read.to_bytes_f64().expect("it fits");
         let bound = if value.abs() < 0.001 { 1e-9 } else { 5.0001e-4 };
         prop_assert!((read - value).abs() <= bound + value.abs() * 1e-15, "{} -> {} -> {}", value, text, read);
+        prop_assert_eq!(text.parse::<Quantity>(), Ok(quantity));
     }
 
     #[test]
@@ -413,4 +414,62 @@ fn constructed_quantities_print_as_apimachinery_prints_them() {
         assert_eq!(Quantity::from_bytes(value).to_string(), text);
         assert_eq!(Quantity::from_bytes(value).milli_value(), value * 1000);
     }
+}
+
+#[test]
+fn quantities_are_read_as_apimachinery_reads_them() {
+    let table = [
+        ("0", "0", 0),
+        ("1.0", "1", 1000),
+        ("1.5", "1500m", 1500),
+        ("0.0001", "100u", 1),
+        ("0.0000000001", "1n", 1),
+        ("1500", "1500", 1_500_000),
+        ("1500000", "1500k", 1_500_000_000),
+        ("1e3", "1k", 1_000_000),
+        ("1E3", "1k", 1_000_000),
+        ("15e2", "1500", 1_500_000),
+        ("1e-10", "1n", 1),
+        ("1e-3", "1m", 1),
+        ("1e-300", "1n", 1),
+        ("0e300", "0", 0),
+        ("1000k", "1M", 1_000_000_000),
+        ("1.5M", "1500k", 1_500_000_000),
+        ("0.5Ki", "512", 512_000),
+        ("1.5Ki", "1536", 1_536_000),
+        ("1024Ki", "1Mi", 1_048_576_000),
+        ("1000Ki", "1000Ki", 1_024_000_000),
+        ("0.1Ki", "102400m", 102_400),
+        ("2.5Gi", "2560Mi", 2_684_354_560_000),
+        ("1Pi", "1Pi", 1_125_899_906_842_624_000),
+        ("1500u", "1500u", 2),
+        ("55123456n", "55123456n", 56),
+        ("-1500m", "-1500m", -1500),
+        ("-0.5", "-500m", -500),
+        ("+5", "5", 5000),
+        ("1.", "1", 1000),
+        (".5", "500m", 500),
+        ("1.23456789123", "1234567892n", 1235),
+        ("0.30000000000000004", "300000001n", 301),
+        ("99.9999", "99999900u", 100_000),
+        // Beyond what the HPA can compute with: the bound instead of an overflow.
+        ("12E", "9223372036854775807m", i64::MAX),
+        ("-1e30", "-9223372036854775807m", -i64::MAX),
+        ("1e300", "9223372036854775807m", i64::MAX),
+    ];
+    for (text, canonical, millis) in table {
+        let quantity: Quantity = text.parse().unwrap_or_else(|e| panic!("{text:?}: {e}"));
+        assert_eq!(quantity.to_string(), canonical, "{text:?}");
+        assert_eq!(quantity.milli_value(), millis, "{text:?}");
+    }
+    let wrong = [
+        "", "-", ".", "abc", "NaN", "inf", "1e", "1 ", " 1", "1mi", "1K", "1KiB", "1.2.3", "--1",
+        "1e99999", "\u{663}",
+    ];
+    for text in wrong {
+        text.parse::<Quantity>().expect_err(text);
+    }
+    "1".repeat(60)
+        .parse::<Quantity>()
+        .expect_err("sixty digits");
 }

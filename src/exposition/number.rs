@@ -41,31 +41,49 @@ fn token(line: &[u8], at: usize) -> (&[u8], usize) {
 /// is too large. NaN is always the ordinary one: a page cannot carry a stale marker.
 #[inline]
 pub(super) fn value(token: &[u8]) -> Option<f64> {
-    match whole(token) {
-        Some(whole) => Some(whole),
-        None => fraction(token),
+    match short(token) {
+        Some(value) => Some(value),
+        None => long(token),
     }
 }
 
-/// Up to 15 digits: below 2^53, and so exact.
+/// Most digits that are always below 2^53, and so exact.
+const SHORT_DIGITS: usize = 15;
+
+const POWERS_OF_TEN: [f64; SHORT_DIGITS + 1] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+
+/// Digits with or without a point among them, what nearly all values are. Both operands of the division are exact, so
+/// that its result is the nearest number.
 #[inline]
-fn whole(token: &[u8]) -> Option<f64> {
-    if token.is_empty() || token.len() > 15 {
+fn short(token: &[u8]) -> Option<f64> {
+    if token.len() > SHORT_DIGITS {
         return None;
     }
-    let mut whole = 0_u64;
-    for byte in token {
+    let mut digits = 0_u64;
+    let mut point = None;
+    for (index, byte) in token.iter().enumerate() {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
+        if digit <= 9 {
+            digits = digits * 10 + u64::from(digit);
+        } else if *byte == b'.' && point.is_none() {
+            point = Some(index);
+        } else {
             return None;
         }
-        whole = whole * 10 + u64::from(digit);
     }
-    #[expect(clippy::cast_precision_loss, reason = "at most 15 digits")]
-    Some(whole as f64)
+    if token.len() == usize::from(point.is_some()) {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+    let whole = digits as f64;
+    Some(point.map_or(whole, |index| {
+        whole / POWERS_OF_TEN[token.len() - index - 1]
+    }))
 }
 
-fn fraction(token: &[u8]) -> Option<f64> {
+fn long(token: &[u8]) -> Option<f64> {
     let value: f64 = fast_float2::parse(token).ok()?;
     if value.is_finite() {
         return Some(value);
@@ -91,21 +109,23 @@ fn whole_millis(token: &[u8]) -> Option<i64> {
         Some(digits) => (true, digits),
         None => (false, token),
     };
-    if digits.is_empty() {
+    // As many digits as always fit an u64.
+    if digits.is_empty() || digits.len() > 19 {
         return None;
     }
-    digits.iter().try_fold(0_i64, |millis, byte| {
-        let digit = i64::from(byte.wrapping_sub(b'0'));
+    let mut millis = 0_u64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             return None;
         }
-        let shifted = millis.checked_mul(10)?;
-        if negative {
-            shifted.checked_sub(digit)
-        } else {
-            shifted.checked_add(digit)
-        }
-    })
+        millis = millis * 10 + u64::from(digit);
+    }
+    if negative {
+        0_i64.checked_sub_unsigned(millis)
+    } else {
+        i64::try_from(millis).ok()
+    }
 }
 
 /// Prometheus cuts the fraction of a millisecond off, which turns 1.001 s into 1000 ms for some numbers.
@@ -138,6 +158,9 @@ mod tests {
             ("5.", 5.0),
             ("-.5e1", -5.0),
             ("1e-999", 0.0),
+            ("7981.607428", 7981.607428),
+            (".000000000000001", 1e-15),
+            ("99999999999999.9", 99_999_999_999_999.9),
             ("999999999999999", 999_999_999_999_999.0),
             ("9007199254740993", 9_007_199_254_740_992.0),
             ("18446744073709551615", 18_446_744_073_709_551_615.0),
@@ -159,7 +182,8 @@ mod tests {
     fn what_go_refuses_is_no_value() {
         for token in [
             "", "-", "+", ".", "e5", "1e", "1e999", "-1e999", "0x10", "0x1p-3", "1_000", "1,5",
-            "true", "infi", "nano", "+NaN", "-nan", "1\0", "1\r", "٣", "--1", "1.2.3", "ERROR",
+            "true", "infi", "nano", "+NaN", "-nan", "1\0", "1\r", "٣", "--1", "1.2.3", "..",
+            "ERROR",
         ] {
             assert_eq!(value(token.as_bytes()), None, "{token:?}");
         }

@@ -1,10 +1,12 @@
 //! The lines of a page, one after the other.
 
+use std::borrow::Cow;
+
 use memchr::{memchr, memrchr};
 
 use crate::model::time::Timestamp;
 
-use super::series::{self, Label};
+use super::series::{self, Label, MAX_LABELS};
 use super::{DropReason, FamilyKind, Format, ParsedSample, Report, Sink, number};
 
 /// How far a line break inside a label value is followed to where the value ends.
@@ -20,7 +22,7 @@ pub fn parse(body: &[u8], format: Format, sink: &mut impl Sink) -> Report {
         sink,
         family: Family::default(),
         kind: FamilyKind::Plain,
-        labels: Vec::with_capacity(32),
+        slots: [const { (Cow::Borrowed(""), Cow::Borrowed("")) }; MAX_LABELS],
         report: Report::default(),
     };
     page.read();
@@ -35,8 +37,8 @@ struct Page<'a, S> {
     sink: &'a mut S,
     family: Family<'a>,
     kind: FamilyKind,
-    /// The labels of the line being read; here only to be allocated once.
-    labels: Vec<Label<'a>>,
+    /// Where the labels of one line are put after the other's; here to be made only once.
+    slots: [Label<'a>; MAX_LABELS],
     report: Report,
 }
 
@@ -87,25 +89,24 @@ impl<'a, S: Sink> Page<'a, S> {
     fn line(&mut self, start: usize, end: usize) -> Result<Outcome, DropReason> {
         let bytes = &self.body[start..end];
         let bare = self.enter_family(bytes)?;
-        if bare > 0 {
-            if !self.family.wanted {
-                return Ok(Outcome::Skipped);
-            }
-            if S::RECOGNISES
-                && let Some(end) = likely_series(bytes, bare)
-                && let Some(series) = self.sink.recognise(&bytes[..end], self.kind)
-            {
-                let (value, timestamp) = self.number(bytes, end, self.family.dcgm)?;
-                self.sink.recognised(series, value, timestamp);
-                return Ok(Outcome::Sample);
-            }
+        // A label set that does not end here is read even so: what follows may be the rest of a value with a line break.
+        if bare > 0 && !self.family.wanted && likely_series(bytes, bare).is_some() {
+            return Ok(Outcome::Skipped);
         }
         let line = match self.text {
             Some(text) => &text[start..end],
             None => std::str::from_utf8(bytes).map_err(|_| DropReason::Encoding)?,
         };
-        self.labels.clear();
-        let series = series::read(line, bare, self.kind, &mut self.labels)?;
+        if S::RECOGNISES
+            && bare > 0
+            && let Some(end) = likely_series(bytes, bare)
+            && let Some(series) = self.sink.recognise(&bytes[..end], self.kind)
+        {
+            let (value, timestamp) = self.number(bytes, end, self.family.dcgm)?;
+            self.sink.recognised(series, value, timestamp);
+            return Ok(Outcome::Sample);
+        }
+        let series = series::read(line, bare, self.kind, &mut self.slots)?;
         let dcgm = if bare > 0 {
             self.family.dcgm
         } else if self.sink.wants(series.name.as_bytes()) {
@@ -116,7 +117,7 @@ impl<'a, S: Sink> Page<'a, S> {
         let (value, timestamp) = self.number(bytes, series.end, dcgm)?;
         self.sink.sample(&ParsedSample {
             name: &series.name,
-            labels: &self.labels,
+            labels: &self.slots[..series.labels],
             value,
             timestamp,
             series_text: &bytes[..series.end],
@@ -172,7 +173,8 @@ fn is_dcgm(name: &[u8]) -> bool {
     name.starts_with(b"DCGM_")
 }
 
-/// Where the series ends on most lines: at the last brace, or where there is none at the end of the name.
+/// Where the series ends on most lines: at the last brace, or where there is none at the end of the name. `None` where
+/// braces open and do not close.
 #[inline]
 fn likely_series(line: &[u8], bare: usize) -> Option<usize> {
     if let Some(brace) = memrchr(b'}', &line[bare..]) {

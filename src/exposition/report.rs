@@ -119,7 +119,7 @@ impl Dropped {
 pub struct Report {
     /// Samples handed to the sink.
     pub samples: u64,
-    /// Lines of metrics that the sink did not want. They are passed over unread, whether well formed or not.
+    /// Lines of metrics that the sink did not want. They are passed over unread, and may be malformed.
     pub skipped: u64,
     /// Lines that gave no sample.
     pub dropped: Dropped,

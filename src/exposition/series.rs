@@ -17,36 +17,41 @@ pub(super) type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 pub(super) struct Series<'a> {
     /// The metric's name.
     pub(super) name: Cow<'a, str>,
+    /// How many labels it has.
+    pub(super) labels: usize,
     /// Where the series ends and the value may begin.
     pub(super) end: usize,
 }
 
-/// Reads the label set of `line` into `labels`, which must be empty. The line begins with the series; `bare` is how many
-/// of its bytes are a metric name outside braces, 0 where the name stands inside them.
+/// Reads the label set of `line` into the first of `slots`. The line begins with the series; `bare` is how many of its
+/// bytes are a metric name outside braces, 0 where the name stands inside them.
 pub(super) fn read<'a>(
     line: &'a str,
     bare: usize,
     kind: FamilyKind,
-    labels: &mut Vec<Label<'a>>,
+    slots: &mut [Label<'a>; MAX_LABELS],
 ) -> Result<Series<'a>, DropReason> {
     let bytes = line.as_bytes();
-    let mut name = (bare > 0).then(|| Cow::Borrowed(&line[..bare]));
+    let mut set = LabelSet {
+        line,
+        slots,
+        filled: 0,
+        name: (bare > 0).then(|| Cow::Borrowed(&line[..bare])),
+        bound: bound_label(kind),
+        seen: 0,
+        empty: false,
+    };
     let open = skip_blanks(bytes, bare);
     let end = if bytes.get(open) == Some(&b'{') {
-        let mut set = LabelSet {
-            line,
-            labels,
-            name: &mut name,
-            bound: bound_label(kind),
-            seen: 0,
-            empty: false,
-        };
         set.read(open + 1)?
     } else {
         bare
     };
-    let name = name.ok_or(DropReason::MetricName)?;
-    Ok(Series { name, end })
+    Ok(Series {
+        name: set.name.ok_or(DropReason::MetricName)?,
+        labels: set.filled,
+        end,
+    })
 }
 
 /// The label of such a family that holds a number.
@@ -60,8 +65,9 @@ const fn bound_label(kind: FamilyKind) -> &'static str {
 
 struct LabelSet<'a, 'l> {
     line: &'a str,
-    labels: &'l mut Vec<Label<'a>>,
-    name: &'l mut Option<Cow<'a, str>>,
+    slots: &'l mut [Label<'a>; MAX_LABELS],
+    filled: usize,
+    name: Option<Cow<'a, str>>,
     bound: &'static str,
     /// A bit for each label name so far, so that most names need no comparison with the others.
     seen: u64,
@@ -78,10 +84,10 @@ impl<'a> LabelSet<'a, '_> {
             let (name, after) = match bytes.get(at) {
                 Some(b'}') => break,
                 Some(b'"') => {
-                    let (text, after) = quoted(self.line, at)?;
+                    let (text, after) = Raw::quoted(self.line, at)?;
                     let after = skip_blanks(bytes, after);
                     if let Some(b',' | b'}') = bytes.get(after) {
-                        self.set_name(text)?;
+                        self.set_name(text.decode())?;
                         at = after + usize::from(bytes[after] == b',');
                         continue;
                     }
@@ -89,18 +95,23 @@ impl<'a> LabelSet<'a, '_> {
                 }
                 Some(_) => {
                     let end = name_end(bytes, at, LABEL_START, LABEL);
-                    (Cow::Borrowed(&self.line[at..end]), skip_blanks(bytes, end))
+                    let text = &self.line[at..end];
+                    let name = Raw {
+                        text,
+                        escaped: false,
+                    };
+                    (name, skip_blanks(bytes, end))
                 }
                 None => return Err(DropReason::Separator),
             };
-            if name.is_empty() || bytes.get(after) != Some(&b'=') {
+            if name.text.is_empty() || bytes.get(after) != Some(&b'=') {
                 return Err(DropReason::LabelName);
             }
             at = skip_blanks(bytes, after + 1);
             if bytes.get(at) != Some(&b'"') {
                 return Err(DropReason::LabelValue);
             }
-            let (value, after) = quoted(self.line, at)?;
+            let (value, after) = Raw::quoted(self.line, at)?;
             self.push(name, value)?;
             at = match bytes.get(after) {
                 Some(b',') => after + 1,
@@ -114,41 +125,81 @@ impl<'a> LabelSet<'a, '_> {
             };
         }
         if self.empty {
-            self.labels.retain(|(_, value)| !value.is_empty());
+            self.leave_out_empty();
         }
         Ok(at + 1)
+    }
+
+    fn leave_out_empty(&mut self) {
+        let mut kept = 0;
+        for index in 0..self.filled {
+            if !self.slots[index].1.is_empty() {
+                self.slots.swap(kept, index);
+                kept += 1;
+            }
+        }
+        self.filled = kept;
     }
 
     fn set_name(&mut self, name: Cow<'a, str>) -> Result<(), DropReason> {
         if name.is_empty() || self.name.is_some() {
             return Err(DropReason::MetricName);
         }
-        *self.name = Some(name);
+        self.name = Some(name);
         Ok(())
     }
 
     #[inline]
-    fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), DropReason> {
-        // Prometheus ignores it where it stands alone, and refuses a second name where it does not.
+    fn push(&mut self, name: Raw<'a>, value: Raw<'a>) -> Result<(), DropReason> {
+        if name.escaped || value.escaped || name.text == self.bound {
+            return self.push_changed(name.decode(), value.decode());
+        }
+        let slot = self.slot(name.text)?;
+        slot.0 = Cow::Borrowed(name.text);
+        slot.1 = Cow::Borrowed(value.text);
+        self.empty |= value.text.is_empty();
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn push_changed(
+        &mut self,
+        name: Cow<'a, str>,
+        mut value: Cow<'a, str>,
+    ) -> Result<(), DropReason> {
+        if name == self.bound {
+            value = bounds::normalise(value);
+        }
+        self.empty |= value.is_empty();
+        let slot = self.slot(&name)?;
+        *slot = (name, value);
+        Ok(())
+    }
+
+    /// Where the label of this name goes, if there may be one.
+    #[inline]
+    fn slot(&mut self, name: &str) -> Result<&mut Label<'a>, DropReason> {
+        // Prometheus finds no metric name where only this label gives it, and two where another gives it too.
         if name == METRIC_NAME {
             return Err(DropReason::MetricName);
         }
         let bit = signature(name.as_bytes());
-        if self.seen & bit != 0 && self.labels.iter().any(|(other, _)| *other == name) {
+        if self.seen & bit != 0 && self.has(name) {
             return Err(DropReason::DuplicateLabel);
         }
         self.seen |= bit;
-        if self.labels.len() == MAX_LABELS {
-            return Err(DropReason::TooManyLabels);
-        }
-        self.empty |= value.is_empty();
-        let value = if name == self.bound {
-            bounds::normalise(value)
-        } else {
-            value
-        };
-        self.labels.push((name, value));
-        Ok(())
+        let slot = self
+            .slots
+            .get_mut(self.filled)
+            .ok_or(DropReason::TooManyLabels)?;
+        self.filled += 1;
+        Ok(slot)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.slots[..self.filled]
+            .iter()
+            .any(|(other, _)| *other == name)
     }
 }
 
@@ -159,44 +210,63 @@ fn signature(name: &[u8]) -> u64 {
     1 << ((ends + name.len()) % 64)
 }
 
-/// The string whose opening quote is at `open`, without its escapes, and where it has ended.
-#[inline]
-fn quoted(line: &str, open: usize) -> Result<(Cow<'_, str>, usize), DropReason> {
-    let start = open + 1;
-    let length =
-        memchr2(b'"', b'\\', &line.as_bytes()[start..]).ok_or(DropReason::UnclosedQuote)?;
-    let end = start + length;
-    if line.as_bytes()[end] == b'"' {
-        return Ok((Cow::Borrowed(&line[start..end]), end + 1));
-    }
-    escaped(line, start, end)
+/// A name or value as it is written, without its quotes. Two plain fields, so that it travels in registers.
+#[derive(Clone, Copy)]
+struct Raw<'a> {
+    text: &'a str,
+    escaped: bool,
 }
 
-/// The rest of [`quoted`] where the first backslash is at `backslash`. An unknown escape stays as it is written.
-fn escaped(
-    line: &str,
-    start: usize,
-    mut backslash: usize,
-) -> Result<(Cow<'_, str>, usize), DropReason> {
-    let bytes = line.as_bytes();
-    let mut text = line[start..backslash].to_owned();
-    loop {
-        let known = match bytes.get(backslash + 1) {
-            Some(b'n') => Some('\n'),
-            Some(b'"') => Some('"'),
-            Some(b'\\') => Some('\\'),
-            _ => None,
-        };
-        text.push(known.unwrap_or('\\'));
-        let plain = backslash + 1 + usize::from(known.is_some());
-        let length = memchr2(b'"', b'\\', &bytes[plain..]).ok_or(DropReason::UnclosedQuote)?;
-        let end = plain + length;
-        text.push_str(&line[plain..end]);
-        if bytes[end] == b'"' {
-            return Ok((Cow::Owned(text), end + 1));
+impl<'a> Raw<'a> {
+    /// The string whose opening quote is at `open`, and where it has ended.
+    #[inline]
+    fn quoted(line: &'a str, open: usize) -> Result<(Self, usize), DropReason> {
+        let bytes = line.as_bytes();
+        let start = open + 1;
+        let mut from = start;
+        loop {
+            let rest = bytes.get(from..).unwrap_or_default();
+            let end = from + memchr2(b'"', b'\\', rest).ok_or(DropReason::UnclosedQuote)?;
+            if bytes[end] == b'"' {
+                let raw = Self {
+                    text: &line[start..end],
+                    escaped: from > start,
+                };
+                return Ok((raw, end + 1));
+            }
+            from = end + 2;
         }
-        backslash = end;
     }
+
+    /// What is meant. An unknown escape stays as it is written.
+    #[inline]
+    fn decode(self) -> Cow<'a, str> {
+        if self.escaped {
+            Cow::Owned(unescape(self.text))
+        } else {
+            Cow::Borrowed(self.text)
+        }
+    }
+}
+
+fn unescape(raw: &str) -> String {
+    let mut text = String::with_capacity(raw.len());
+    let mut chars = raw.chars();
+    while let Some(char) = chars.next() {
+        if char != '\\' {
+            text.push(char);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => text.push('\n'),
+            Some(same @ ('"' | '\\')) => text.push(same),
+            other => {
+                text.push('\\');
+                text.extend(other);
+            }
+        }
+    }
+    text
 }
 
 const METRIC_START: u8 = 1;

@@ -1,6 +1,7 @@
 //! Kubernetes quantities: how a number is carried in the metrics APIs.
 
 use std::fmt;
+use std::str::FromStr;
 
 const NANOS_PER_MILLI: i128 = 1_000_000;
 const NANOS_PER_UNIT: i128 = 1_000_000_000;
@@ -73,6 +74,82 @@ impl Quantity {
         let exact = self.nanos % NANOS_PER_MILLI == 0;
         let millis = self.nanos / NANOS_PER_MILLI + if exact { 0 } else { away };
         i64::try_from(millis).expect("the constructors keep nanos within ±MAX_NANOS")
+    }
+}
+
+/// Why a text is no quantity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    /// It does not begin with a decimal number.
+    #[error("quantity {0:?} does not begin with a number")]
+    Number(String),
+    /// What follows the number is no suffix and no exponent.
+    #[error("quantity {0:?} has an unknown suffix")]
+    Suffix(String),
+    /// It has more digits than any quantity needs.
+    #[error("quantity {0:?} has too many digits")]
+    Digits(String),
+}
+
+/// Reads what `resource.ParseQuantity` reads. What is finer than one billionth is rounded away from zero, and what is beyond
+/// ±(2^63-1)/1000 becomes that bound. An exponent (`1e3`) is read, and written again as a suffix.
+impl FromStr for Quantity {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let (negative, unsigned) = match text.as_bytes().first() {
+            Some(b'-') => (true, &text[1..]),
+            Some(b'+') => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let (number, suffix) = unsigned.split_at(end.unwrap_or(unsigned.len()));
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+            return Err(QuantityError::Number(text.to_owned()));
+        }
+        let (factor, exponent, format) =
+            scale(suffix).ok_or_else(|| QuantityError::Suffix(text.to_owned()))?;
+        let digits = format!("{whole}{fraction}");
+        let magnitude = digits.parse::<i128>().ok().and_then(|mantissa| {
+            let places = i32::try_from(fraction.len()).ok()?;
+            Some(shifted(
+                mantissa.checked_mul(factor)?,
+                exponent - places + 9,
+            ))
+        });
+        let magnitude = magnitude.ok_or_else(|| QuantityError::Digits(text.to_owned()))?;
+        Ok(Self {
+            format,
+            ..Self::decimal(if negative { -magnitude } else { magnitude })
+        })
+    }
+}
+
+/// What a suffix multiplies by: a factor, and a power of ten.
+fn scale(suffix: &str) -> Option<(i128, i32, Format)> {
+    const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+    const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    if let Some(index) = DECIMAL.iter().position(|known| *known == suffix) {
+        let exponent = 3 * i32::try_from(index).ok()? - 9;
+        return Some((1, exponent, Format::DecimalSi));
+    }
+    if let Some(index) = BINARY.iter().position(|known| *known == suffix) {
+        return Some((1 << (10 * (index + 1)), 0, Format::BinarySi));
+    }
+    let exponent: i16 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+    Some((1, i32::from(exponent), Format::DecimalSi))
+}
+
+/// `magnitude` · 10^`exponent`, rounded up, and at most what a quantity holds.
+fn shifted(magnitude: i128, exponent: i32) -> i128 {
+    let power = 10_i128.checked_pow(exponent.unsigned_abs());
+    match power {
+        _ if magnitude == 0 => 0,
+        Some(power) if exponent >= 0 => magnitude.saturating_mul(power),
+        None if exponent >= 0 => MAX_NANOS,
+        Some(power) => magnitude / power + i128::from(magnitude % power != 0),
+        None => 1,
     }
 }
 

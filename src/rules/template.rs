@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
+pub(super) struct Template {
     nodes: Vec<Node>,
 }
 
@@ -26,13 +26,13 @@ enum Field {
 
 /// The values behind a template's fields.
 #[derive(Clone, Copy, Debug)]
-pub struct Values<'a> {
+pub(super) struct Values<'a> {
     /// `.Series`: the name of the series.
-    pub series: &'a str,
+    pub(super) series: &'a str,
     /// `.LabelMatchers`: the matchers, joined by commas.
-    pub label_matchers: &'a str,
+    pub(super) label_matchers: &'a str,
     /// `.GroupBy`: the labels to group by, joined by commas.
-    pub group_by: &'a str,
+    pub(super) group_by: &'a str,
 }
 
 /// Why a template cannot be used.
@@ -58,7 +58,7 @@ impl Template {
     ///
     /// # Errors
     /// Where an action is not closed or not known.
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+    pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut nodes = Vec::new();
         let (mut rest, mut offset, mut trim) = (text, 0, false);
         while let Some(start) = rest.find("<<") {
@@ -80,7 +80,7 @@ impl Template {
     }
 
     /// The text with these values in it.
-    pub fn render(&self, values: Values<'_>) -> String {
+    pub(super) fn render(&self, values: Values<'_>) -> String {
         let mut text = String::with_capacity(128 + values.label_matchers.len());
         for node in &self.nodes {
             text.push_str(match node {

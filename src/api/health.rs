@@ -1,0 +1,116 @@
+//! `/livez`, `/readyz` and `/healthz` (apiserver `pkg/server/healthz/healthz.go`).
+//!
+//! Readiness never depends on data: with every exporter dead the API must still answer, or no namespace in the cluster
+//! could be deleted.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::response::Response;
+use http::{HeaderValue, StatusCode};
+
+use super::respond as reply;
+
+/// Which of the three is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// The old name of `/livez`.
+    Healthz,
+    Livez,
+    Readyz,
+}
+
+/// One condition of readiness.
+pub struct Check {
+    /// Its name in the detailed list, such as `pod-watch`.
+    pub name: &'static str,
+    /// Whether it holds; where not, the text says why.
+    pub test: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+/// What health is made of.
+#[derive(Default)]
+pub struct Health {
+    checks: Vec<Check>,
+    shutting_down: AtomicBool,
+}
+
+impl Health {
+    /// Ready while all `checks` hold and the shutdown has not begun.
+    pub fn new(checks: Vec<Check>) -> Self {
+        Self {
+            checks,
+            shutting_down: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on not ready, so that the endpoints forget this replica before it stops.
+    pub fn shut_down(&self) {
+        self.shutting_down.store(true, Ordering::Release);
+    }
+
+    fn run(&self, probe: Probe, excluded: &[String]) -> Vec<(&'static str, Result<(), String>)> {
+        let mut results = vec![("ping", Ok(()))];
+        if probe == Probe::Readyz {
+            let stopping = self.shutting_down.load(Ordering::Acquire);
+            results.push((
+                "shutdown",
+                if stopping {
+                    Err("shutting down".to_owned())
+                } else {
+                    Ok(())
+                },
+            ));
+            results.extend(self.checks.iter().map(|check| (check.name, (check.test)())));
+        }
+        results.retain(|(name, _)| !excluded.iter().any(|excluded| excluded == name));
+        results
+    }
+}
+
+pub(super) fn respond(health: &Health, probe: Probe, query: Option<&str>) -> Response {
+    let parameters = || form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let verbose = parameters().any(|(key, _)| key == "verbose");
+    let excluded: Vec<String> = parameters()
+        .filter(|(key, _)| key == "exclude")
+        .map(|(_, value)| value.into_owned())
+        .collect();
+    let results = health.run(probe, &excluded);
+    let failed = results.iter().any(|(_, result)| result.is_err());
+    let name = match probe {
+        Probe::Healthz => "healthz",
+        Probe::Livez => "livez",
+        Probe::Readyz => "readyz",
+    };
+    let mut text = String::new();
+    if verbose || failed {
+        for (check, result) in &results {
+            let _ = match result {
+                Ok(()) => writeln!(text, "[+]{check} ok"),
+                Err(reason) => writeln!(text, "[-]{check} failed: {reason}"),
+            };
+        }
+        let _ = writeln!(
+            text,
+            "{name} check {}",
+            if failed { "failed" } else { "passed" }
+        );
+    } else {
+        text.push_str("ok");
+    }
+    let code = if failed {
+        StatusCode::INTERNAL_SERVER_ERROR
+    } else {
+        StatusCode::OK
+    };
+    let mut response = reply(
+        code,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+        text,
+    );
+    response.headers_mut().insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}

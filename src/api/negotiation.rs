@@ -1,0 +1,147 @@
+//! Which encoding a client gets (apiserver `pkg/endpoints/handlers/negotiation/negotiate.go`).
+
+use http::HeaderMap;
+use http::header::USER_AGENT;
+
+/// An encoding that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Json,
+}
+
+/// One clause of an `Accept` header.
+struct Clause<'a> {
+    media_type: &'a str,
+    quality: f32,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl Clause<'_> {
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| *value)
+    }
+}
+
+/// The encoding for this `Accept`: the client's first clause that is served. An empty header takes anything; a clause that
+/// asks for a transformation (`as=Table`) is passed over.
+pub(super) fn choose(accept: &str) -> Option<Encoding> {
+    if accept.trim().is_empty() {
+        return Some(Encoding::Json);
+    }
+    let served = |clause: &Clause<'_>| {
+        let takes_json = matches!(
+            clause.media_type,
+            "application/json" | "application/*" | "*/*"
+        );
+        (takes_json && clause.parameter("as").is_none()).then_some(Encoding::Json)
+    };
+    clauses(accept).iter().find_map(served)
+}
+
+/// Whether the client prefers the aggregated discovery document (`APIGroupDiscoveryList`, v2).
+pub(super) fn wants_aggregated_discovery(accept: &str) -> bool {
+    let is_v2 = |clause: &Clause<'_>| {
+        clause.media_type == "application/json"
+            && clause.parameter("as") == Some("APIGroupDiscoveryList")
+            && clause.parameter("g") == Some("apidiscovery.k8s.io")
+            && clause.parameter("v") == Some("v2")
+    };
+    clauses(accept)
+        .iter()
+        .find(|clause| is_v2(clause) || clause.parameter("as").is_none())
+        .is_some_and(is_v2)
+}
+
+/// Whether the answer is for eyes: `?pretty=1`, or a browser or a download tool (negotiate.go, `isPrettyPrint`).
+pub(super) fn wants_pretty(query: Option<&str>, headers: &HeaderMap) -> bool {
+    let parameter = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .find(|(key, _)| key == "pretty");
+    if let Some((_, value)) = parameter {
+        return matches!(value.as_ref(), "1" | "t" | "T" | "true" | "TRUE" | "True");
+    }
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"]
+        .iter()
+        .any(|prefix| agent.starts_with(prefix))
+}
+
+/// The clauses, the most wanted first; among equals in the order they stand in. Those with `q=0` are left out.
+fn clauses(accept: &str) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<Clause<'_>> = accept
+        .split(',')
+        .map(clause)
+        .filter(|clause| clause.quality > 0.0)
+        .collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    clauses
+}
+
+fn clause(text: &str) -> Clause<'_> {
+    let mut parts = text.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+    let quality = parameters
+        .iter()
+        .find(|(key, _)| *key == "q")
+        .and_then(|(_, value)| value.parse().ok());
+    Clause {
+        media_type,
+        quality: quality.unwrap_or(1.0),
+        parameters,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+    #[test]
+    fn json_is_found_in_what_kubernetes_clients_send() {
+        for accept in [
+            "",
+            "application/json",
+            "application/json, */*",
+            "application/vnd.kubernetes.protobuf, */*",
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+        ] {
+            assert_eq!(choose(accept), Some(Encoding::Json), "{accept}");
+        }
+        for accept in [
+            "application/vnd.kubernetes.protobuf",
+            "text/html",
+            "application/json;as=Table",
+            "*/*;q=0",
+        ] {
+            assert_eq!(choose(accept), None, "{accept}");
+        }
+    }
+
+    #[test]
+    fn aggregated_discovery_is_given_to_those_who_prefer_it() {
+        assert!(wants_aggregated_discovery(DISCOVERY));
+        assert!(wants_aggregated_discovery(&format!(
+            "{DISCOVERY},application/json;q=0.9"
+        )));
+        assert!(!wants_aggregated_discovery(&format!(
+            "application/json,{DISCOVERY};q=0.9"
+        )));
+        assert!(!wants_aggregated_discovery(""));
+        assert!(!wants_aggregated_discovery("application/json"));
+    }
+
+    #[test]
+    fn people_get_it_indented() {
+        let headers = HeaderMap::from_iter([(USER_AGENT, "curl/8.0".parse().expect("a header"))]);
+        assert!(wants_pretty(None, &headers));
+        assert!(!wants_pretty(Some("pretty=0"), &headers));
+        assert!(wants_pretty(Some("x=y&pretty=true"), &HeaderMap::new()));
+    }
+}

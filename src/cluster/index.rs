@@ -1,0 +1,388 @@
+//! Objects by namespace and name, with their labels: what a label selector is answered from.
+//!
+//! One [`IndexWriter`], owned by the task that watches; readers see whole snapshots and never wait. A list in one
+//! namespace looks at that namespace only. Label sets are shared: the pods of one ReplicaSet hold the same one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use kube::core::ObjectMeta;
+use tokio::sync::watch;
+
+use crate::model::objects::{ObjectLabels, ObjectRef};
+
+/// The objects of one kind, as last known.
+#[derive(Debug)]
+pub struct Index {
+    /// `None` until the first full list.
+    current: ArcSwapOption<Snapshot>,
+    synced: watch::Sender<bool>,
+}
+
+/// By namespace (empty for cluster-scoped kinds); an empty namespace is not kept.
+type Snapshot = BTreeMap<Arc<str>, Arc<Vec<Entry>>>;
+
+/// Sorted by name within a namespace.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: Arc<str>,
+    labels: Arc<ObjectLabels>,
+}
+
+/// An empty index that is not synced, and its writer.
+pub fn index() -> (IndexWriter, Arc<Index>) {
+    let index = Arc::new(Index {
+        current: ArcSwapOption::empty(),
+        synced: watch::Sender::new(false),
+    });
+    let writer = IndexWriter {
+        index: Arc::clone(&index),
+        staged: HashMap::new(),
+        label_sets: LabelSets::default(),
+    };
+    (writer, index)
+}
+
+impl Index {
+    /// The objects in `namespace` (`None`: everywhere) whose labels `matches` accepts, by namespace, then name.
+    /// `None` before the first full list.
+    ///
+    /// `matches` is asked once for neighbours that share a label set.
+    pub fn list(
+        &self,
+        namespace: Option<&str>,
+        mut matches: impl FnMut(&ObjectLabels) -> bool,
+    ) -> Option<Vec<ObjectRef>> {
+        let snapshot = self.current.load();
+        let snapshot = snapshot.as_deref()?;
+        let mut found = Vec::new();
+        let mut select = |namespace: &Arc<str>, entries: &[Entry]| {
+            let namespace = (!namespace.is_empty()).then_some(namespace);
+            let mut last: Option<(&Arc<ObjectLabels>, bool)> = None;
+            for entry in entries {
+                let selected = match last {
+                    Some((labels, selected)) if Arc::ptr_eq(labels, &entry.labels) => selected,
+                    _ => matches(&entry.labels),
+                };
+                last = Some((&entry.labels, selected));
+                if selected {
+                    found.push(ObjectRef {
+                        namespace: namespace.cloned(),
+                        name: Arc::clone(&entry.name),
+                    });
+                }
+            }
+        };
+        match namespace {
+            Some(name) => {
+                if let Some((name, entries)) = snapshot.get_key_value(name) {
+                    select(name, entries);
+                }
+            }
+            None => snapshot
+                .iter()
+                .for_each(|(name, entries)| select(name, entries)),
+        }
+        Some(found)
+    }
+
+    /// How many objects are known; 0 before the first full list.
+    pub fn len(&self) -> usize {
+        let snapshot = self.current.load();
+        snapshot
+            .as_deref()
+            .map_or(0, |snapshot| snapshot.values().map(|v| v.len()).sum())
+    }
+
+    /// Whether no object is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a full list has ever come.
+    pub fn synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Returns when a full list has come.
+    pub async fn wait_until_synced(&self) {
+        let mut synced = self.synced.subscribe();
+        // An error would mean that the sender is gone; `self` holds it.
+        let _ = synced.wait_for(|synced| *synced).await;
+    }
+}
+
+/// Changes an [`Index`]; there is one for each.
+#[derive(Debug)]
+pub struct IndexWriter {
+    index: Arc<Index>,
+    staged: HashMap<Arc<str>, Vec<Entry>>,
+    label_sets: LabelSets,
+}
+
+impl IndexWriter {
+    /// Begins a full list; readers keep what they have.
+    pub fn begin(&mut self) {
+        self.staged.clear();
+    }
+
+    /// One object of the list. An object without a name is left out.
+    pub fn stage(&mut self, meta: ObjectMeta) {
+        let Some((namespace, entry)) = self.entry(meta) else {
+            return;
+        };
+        match self.staged.get_mut(namespace.as_str()) {
+            Some(entries) => entries.push(entry),
+            None => {
+                self.staged.insert(namespace.into(), vec![entry]);
+            }
+        }
+    }
+
+    /// Ends a full list: readers see it, and nothing of what was before.
+    pub fn finish(&mut self) {
+        let snapshot: Snapshot = self
+            .staged
+            .drain()
+            .map(|(namespace, mut entries)| {
+                // A page that was listed while objects changed may repeat one; the later counts.
+                entries.reverse();
+                entries.sort_by(|a, b| a.name.cmp(&b.name));
+                entries.dedup_by(|later, first| later.name == first.name);
+                entries.shrink_to_fit();
+                (namespace, Arc::new(entries))
+            })
+            .collect();
+        self.publish(snapshot);
+        self.label_sets.sweep();
+        self.index.synced.send_if_modified(|synced| {
+            let first = !*synced;
+            *synced = true;
+            first
+        });
+    }
+
+    /// An object is new or has changed. Readers see it at once; a change that is not one of labels is none.
+    pub fn apply(&mut self, meta: ObjectMeta) {
+        let Some((namespace, entry)) = self.entry(meta) else {
+            return;
+        };
+        let current = self.index.current.load_full();
+        let known = current
+            .as_deref()
+            .and_then(|snapshot| snapshot.get(namespace.as_str()))
+            .and_then(|entries| Some(&entries[position(entries, &entry.name).ok()?]));
+        if known.is_some_and(|known| known.labels == entry.labels) {
+            // Most events are changes of status: nothing is copied for them.
+            return;
+        }
+        let mut snapshot = self.snapshot();
+        let entries = Arc::make_mut(snapshot.entry(namespace.into()).or_default());
+        match position(entries, &entry.name) {
+            Ok(at) => entries[at] = entry,
+            Err(at) => entries.insert(at, entry),
+        }
+        self.publish(snapshot);
+    }
+
+    /// An object is gone.
+    pub fn delete(&mut self, meta: &ObjectMeta) {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let name = meta.name.as_deref().unwrap_or_default();
+        let mut snapshot = self.snapshot();
+        let Some(entries) = snapshot.get_mut(namespace) else {
+            return;
+        };
+        let Ok(at) = position(entries, name) else {
+            return;
+        };
+        if entries.len() == 1 {
+            snapshot.remove(namespace);
+        } else {
+            Arc::make_mut(entries).remove(at);
+        }
+        self.publish(snapshot);
+    }
+
+    fn entry(&mut self, meta: ObjectMeta) -> Option<(String, Entry)> {
+        let entry = Entry {
+            name: meta.name?.into(),
+            labels: self.label_sets.share(meta.labels.unwrap_or_default()),
+        };
+        Some((meta.namespace.unwrap_or_default(), entry))
+    }
+
+    /// A copy to change: the namespaces are shared until one is written to.
+    fn snapshot(&self) -> Snapshot {
+        self.index
+            .current
+            .load()
+            .as_deref()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        self.index.current.store(Some(Arc::new(snapshot)));
+    }
+}
+
+/// Where `name` is, or where it belongs.
+fn position(entries: &[Entry], name: &str) -> Result<usize, usize> {
+    entries.binary_search_by(|known| known.name.as_ref().cmp(name))
+}
+
+/// Every distinct label set once.
+#[derive(Debug, Default)]
+struct LabelSets {
+    sets: HashSet<Arc<ObjectLabels>>,
+    /// How many there were after the last sweep.
+    live: usize,
+}
+
+impl LabelSets {
+    fn share(&mut self, labels: ObjectLabels) -> Arc<ObjectLabels> {
+        if let Some(known) = self.sets.get(&labels) {
+            return Arc::clone(known);
+        }
+        if self.sets.len() > 2 * self.live + 64 {
+            self.sweep();
+        }
+        let labels = Arc::new(labels);
+        self.sets.insert(Arc::clone(&labels));
+        labels
+    }
+
+    /// Drops the sets that no object has any more.
+    fn sweep(&mut self) {
+        self.sets.retain(|set| Arc::strong_count(set) > 1);
+        self.live = self.sets.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(namespace: &str, name: &str, app: &str) -> ObjectMeta {
+        ObjectMeta {
+            namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([("app".to_owned(), app.to_owned())])),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn names(index: &Index, namespace: Option<&str>, app: &str) -> Vec<String> {
+        let found = index.list(namespace, |labels| {
+            labels.get("app").is_some_and(|v| v == app)
+        });
+        let found = found.expect("a synced index").into_iter();
+        found
+            .map(|o| format!("{}/{}", o.namespace.as_deref().unwrap_or("-"), o.name))
+            .collect()
+    }
+
+    fn filled(objects: &[(&str, &str, &str)]) -> (IndexWriter, Arc<Index>) {
+        let (mut writer, index) = index();
+        writer.begin();
+        for (namespace, name, app) in objects {
+            writer.stage(meta(namespace, name, app));
+        }
+        writer.finish();
+        (writer, index)
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_full_list() {
+        let (mut writer, index) = index();
+        writer.begin();
+        writer.stage(meta("a", "x", "one"));
+        assert!(index.list(None, |_| true).is_none());
+        assert!(!index.synced());
+        writer.finish();
+        assert_eq!(names(&index, None, "one"), ["a/x"]);
+        assert!(index.synced());
+    }
+
+    #[test]
+    fn a_list_is_sorted_and_of_its_namespace_only() {
+        let objects = [
+            ("b", "x", "one"),
+            ("a", "z", "one"),
+            ("a", "y", "two"),
+            ("a", "b", "one"),
+        ];
+        let (_writer, index) = filled(&objects);
+        assert_eq!(names(&index, Some("a"), "one"), ["a/b", "a/z"]);
+        assert_eq!(names(&index, None, "one"), ["a/b", "a/z", "b/x"]);
+        assert!(names(&index, Some("c"), "one").is_empty());
+        let mut asked = 0;
+        index.list(Some("b"), |_| {
+            asked += 1;
+            true
+        });
+        assert_eq!(asked, 1, "other namespaces were looked at");
+    }
+
+    #[test]
+    fn changes_are_seen_and_a_new_list_replaces_all() {
+        let (mut writer, index) = filled(&[("a", "x", "one"), ("a", "y", "one")]);
+        writer.apply(meta("a", "w", "one"));
+        writer.apply(meta("a", "x", "two"));
+        writer.delete(&meta("a", "y", ""));
+        writer.delete(&meta("a", "never-seen", ""));
+        assert_eq!(names(&index, Some("a"), "one"), ["a/w"]);
+        assert_eq!(names(&index, Some("a"), "two"), ["a/x"]);
+        writer.begin();
+        writer.stage(meta("b", "n", "two"));
+        assert_eq!(names(&index, None, "two"), ["a/x"], "seen half a list");
+        writer.finish();
+        assert_eq!(names(&index, None, "two"), ["b/n"]);
+        writer.delete(&meta("b", "n", ""));
+        assert!(index.is_empty());
+    }
+
+    #[test]
+    fn a_change_of_no_label_publishes_nothing() {
+        let (mut writer, index) = filled(&[("a", "x", "one")]);
+        let before = index.current.load_full();
+        writer.apply(meta("a", "x", "one"));
+        let after = index.current.load_full();
+        assert!(Arc::ptr_eq(
+            &before.expect("synced"),
+            &after.expect("synced")
+        ));
+    }
+
+    #[test]
+    fn cluster_scoped_objects_have_no_namespace() {
+        let (_writer, index) = filled(&[("", "prod", "one")]);
+        assert_eq!(names(&index, None, "one"), ["-/prod"]);
+    }
+
+    #[test]
+    fn a_repeated_object_counts_once_and_as_last_told() {
+        let (_writer, index) = filled(&[("a", "x", "one"), ("a", "x", "two")]);
+        assert!(names(&index, None, "one").is_empty());
+        assert_eq!(names(&index, None, "two"), ["a/x"]);
+    }
+
+    #[test]
+    fn label_sets_are_shared_and_dropped_with_their_last_object() {
+        let (mut writer, index) = filled(&[("a", "x", "one"), ("b", "y", "one")]);
+        assert_eq!(writer.label_sets.sets.len(), 1);
+        let mut asked = 0;
+        writer.apply(meta("a", "z", "one"));
+        index.list(Some("a"), |_| {
+            asked += 1;
+            true
+        });
+        assert_eq!(asked, 1, "neighbours with one label set were asked twice");
+        for round in 0..1000 {
+            writer.apply(meta("a", "x", &format!("app-{round}")));
+        }
+        assert!(writer.label_sets.sets.len() < 200, "label sets pile up");
+    }
+}

@@ -1,0 +1,440 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::config::rules::DiscoveryRule;
+use crate::engine::embedded::Embedded;
+use crate::model::labels::{Labels, METRIC_NAME};
+use crate::model::objects::ListError;
+use crate::rules::DCGM_EXPORTER_PRESET;
+use crate::store::{Limits, Store, TargetInfo, TargetWriter};
+
+const METRIC: &str = "DCGM_CUSTOM_PROCESS_SM_UTIL";
+const AGE: Duration = Duration::from_secs(45);
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_795_464_000_000).plus(Duration::from_secs(seconds))
+}
+
+/// The pods of namespace `default`, with their label `app`.
+struct Pods(BTreeMap<&'static str, &'static str>);
+
+impl ObjectLister for Pods {
+    fn list(
+        &self,
+        resource: &GroupResource,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<ObjectRef>, ListError> {
+        if resource.resource == "namespaces" {
+            return Ok(vec![ObjectRef {
+                namespace: None,
+                name: "default".into(),
+            }]);
+        }
+        let matches =
+            |app: &str| selector.matches(&BTreeMap::from([("app".to_owned(), app.to_owned())]));
+        let object = |name: &str| ObjectRef {
+            namespace: namespace.map(Arc::from),
+            name: name.into(),
+        };
+        Ok(self
+            .0
+            .iter()
+            .filter(|(_, app)| matches(app))
+            .map(|(name, _)| object(name))
+            .collect())
+    }
+}
+
+struct Mapper;
+
+impl ResourceMapper for Mapper {
+    fn resolve(&self, name: &GroupResource) -> Option<ResourceKind> {
+        let (plural, kind, namespaced) = match name.resource.as_str() {
+            "pod" | "pods" => ("pods", "Pod", true),
+            "namespace" | "namespaces" => ("namespaces", "Namespace", false),
+            _ => return None,
+        };
+        let (resource, version) = (GroupResource::core(plural), "v1".to_owned());
+        Some(ResourceKind {
+            resource,
+            version,
+            kind: kind.to_owned(),
+            namespaced,
+        })
+    }
+}
+
+/// A provider over a store with one target.
+struct World {
+    provider: Provider,
+    target: TargetWriter,
+}
+
+fn world(extra_rules: &str) -> World {
+    let store = Store::new(Limits::default());
+    let target = store.register(TargetInfo {
+        job: "dcgm-exporter".into(),
+        url: "http://10.0.0.7:9400/metrics".into(),
+        object: Some("pod monitoring/dcgm-0".into()),
+        interval: Duration::from_secs(15),
+    });
+    let mut configs: Vec<DiscoveryRule> =
+        serde_saphyr::from_str(DCGM_EXPORTER_PRESET).expect("valid");
+    let extra: Option<Vec<DiscoveryRule>> = serde_saphyr::from_str(extra_rules).expect("valid");
+    configs.extend(extra.unwrap_or_default());
+    let compile = |(index, config): (usize, &DiscoveryRule)| {
+        Rule::compile(&format!("rules[{index}]"), config).expect("valid")
+    };
+    let rules = configs.iter().enumerate().map(compile).collect();
+    let pods = Pods(BTreeMap::from([
+        ("qwen-a", "qwen"),
+        ("qwen-b", "qwen"),
+        ("other", "other"),
+    ]));
+    let engine = Arc::new(Embedded::new(store));
+    let provider = Provider::new(rules, AGE, engine, Arc::new(pods), Arc::new(Mapper));
+    World { provider, target }
+}
+
+impl World {
+    fn scrape(&mut self, time: Timestamp, samples: &[(&str, &str, f64)]) {
+        let mut scrape = self.target.begin(time);
+        for (pod, gpu, value) in samples {
+            let labels = Labels::new([
+                (METRIC_NAME, METRIC),
+                ("NamespaceName", "default"),
+                ("PodName", pod),
+                ("gpu", gpu),
+                ("UUID", gpu),
+                ("ProcessId", "1"),
+            ]);
+            scrape
+                .add(&labels, *value, None)
+                .expect("within the limits");
+        }
+        scrape.commit();
+    }
+
+    async fn ask(
+        &self,
+        question: &MetricQuestion,
+        now: Timestamp,
+    ) -> Result<Vec<(String, String)>, String> {
+        let answer = self
+            .provider
+            .answer(question, now)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(answer
+            .values
+            .iter()
+            .map(|value| (value.object.name.to_string(), value.value.to_string()))
+            .collect())
+    }
+}
+
+fn question(selector: &str) -> MetricQuestion {
+    MetricQuestion {
+        resource: GroupResource::core("pods"),
+        namespace: Some("default".into()),
+        objects: Objects::Matching(Selector::parse(selector).expect("a selector")),
+        metric: METRIC.into(),
+        metric_selector: Selector::default(),
+    }
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_pods_gpus_are_averaged_and_only_matching_pods_answered() {
+    let mut world = world("");
+    let samples = [
+        ("qwen-b", "0", 90.0),
+        ("qwen-a", "0", 40.0),
+        ("qwen-a", "1", 81.0),
+        ("other", "2", 7.0),
+        ("gone", "3", 1.0),
+    ];
+    world.scrape(at(0), &samples);
+    assert_eq!(
+        world.ask(&question("app=qwen"), at(5)).await,
+        Ok(pairs(&[("qwen-a", "60500m"), ("qwen-b", "90")]))
+    );
+    let mut one = question("");
+    one.objects = Objects::Named("other".into());
+    assert_eq!(world.ask(&one, at(5)).await, Ok(pairs(&[("other", "7")])));
+}
+
+#[tokio::test]
+async fn processes_on_one_gpu_add_up() {
+    let mut world = world("");
+    let process = |id: &str, value: f64| {
+        let labels = [
+            (METRIC_NAME, METRIC),
+            ("NamespaceName", "default"),
+            ("PodName", "qwen-a"),
+            ("gpu", "0"),
+        ];
+        (
+            Labels::new(labels.into_iter().chain([("ProcessId", id)])),
+            value,
+        )
+    };
+    let mut scrape = world.target.begin(at(0));
+    for (labels, value) in [process("1", 30.0), process("2", 25.0)] {
+        scrape.add(&labels, value, None).expect("within the limits");
+    }
+    scrape.commit();
+    assert_eq!(
+        world.ask(&question("app=qwen"), at(1)).await,
+        Ok(pairs(&[("qwen-a", "55")]))
+    );
+}
+
+#[tokio::test]
+async fn a_pod_without_a_finite_value_is_missing_and_never_zero() {
+    let mut world = world("");
+    world.scrape(at(0), &[("qwen-a", "0", f64::NAN), ("qwen-b", "0", 50.0)]);
+    assert_eq!(
+        world.ask(&question("app=qwen"), at(1)).await,
+        Ok(pairs(&[("qwen-b", "50")]))
+    );
+    world.scrape(at(15), &[("qwen-a", "0", f64::INFINITY)]);
+    let error = world
+        .ask(&question("app=qwen"), at(16))
+        .await
+        .expect_err("nothing finite");
+    assert!(error.contains("1 without a finite value"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_carries_the_oldest_samples_time() {
+    let mut world = world("");
+    let mut scrape = world.target.begin(at(10));
+    for (gpu, time) in [("0", None), ("1", Some(at(3)))] {
+        let labels = [
+            (METRIC_NAME, METRIC),
+            ("NamespaceName", "default"),
+            ("PodName", "qwen-a"),
+            ("gpu", gpu),
+        ];
+        scrape
+            .add(&Labels::new(labels), 1.0, time)
+            .expect("within the limits");
+    }
+    scrape.commit();
+    let answer = world
+        .provider
+        .answer(&question("app=qwen"), at(12))
+        .await
+        .expect("a value");
+    assert_eq!(answer.values[0].timestamp, at(3));
+}
+
+#[tokio::test]
+async fn while_the_exporter_is_down_the_text_names_it_and_since_when() {
+    let mut world = world("");
+    world.scrape(at(0), &[("qwen-a", "0", 95.0)]);
+    world.target.failed(at(15), "connection refused");
+    world.target.failed(at(30), "connection refused");
+    assert!(
+        world.ask(&question("app=qwen"), at(44)).await.is_ok(),
+        "the last value counts until its age limit"
+    );
+    let error = world
+        .ask(&question("app=qwen"), at(45))
+        .await
+        .expect_err("too old");
+    assert_eq!(
+        error,
+        "no value of DCGM_CUSTOM_PROCESS_SM_UTIL for any of the pods with app=qwen in namespace default: \
+         target http://10.0.0.7:9400/metrics (pod monitoring/dcgm-0) is down since 2026-11-23T20:00:15Z \
+         (connection refused), last sample 2026-11-23T20:00:00Z; rules[0] takes samples up to 45s old"
+    );
+}
+
+#[tokio::test]
+async fn a_metric_that_was_never_seen_is_explained() {
+    let mut world = world("");
+    let unknown = world
+        .ask(&question("app=qwen"), at(0))
+        .await
+        .expect_err("nothing scraped");
+    assert_eq!(
+        unknown,
+        "the server could not find the metric DCGM_CUSTOM_PROCESS_SM_UTIL for pods: rules[0] would offer it and none of \
+         its series is there; all 1 scrape targets answer and none shows it"
+    );
+    world.target.failed(at(0), "connection refused");
+    let down = world
+        .ask(&question("app=qwen"), at(1))
+        .await
+        .expect_err("nothing scraped");
+    assert!(
+        down.ends_with(
+            "(pod monitoring/dcgm-0) is down since 2026-11-23T20:00:00Z (connection refused)"
+        ),
+        "{down}"
+    );
+    let mut other = question("app=qwen");
+    other.metric = "queue_length".into();
+    let nobody = world.ask(&other, at(1)).await.expect_err("no rule");
+    assert!(
+        nobody.ends_with("none of the 2 rules offers it; offered for pods: nothing yet"),
+        "{nobody}"
+    );
+    let none = world
+        .ask(&question("app=nobody"), at(1))
+        .await
+        .expect_err("no series first");
+    assert!(none.contains("would offer it"), "{none}");
+    world.scrape(at(2), &[("qwen-a", "0", 1.0)]);
+    let none = world
+        .ask(&question("app=nobody"), at(3))
+        .await
+        .expect_err("no pods");
+    assert!(
+        none.ends_with("there are no pods with app=nobody in namespace default"),
+        "{none}"
+    );
+}
+
+#[tokio::test]
+async fn a_new_metric_is_found_by_the_first_question_and_outlives_its_series_for_a_while() {
+    let mut world = world("");
+    world.provider.refresh(at(0)).await;
+    assert_eq!(world.provider.catalog().offers().count(), 0);
+    world.scrape(at(1), &[("qwen-a", "0", 1.0)]);
+    assert!(world.ask(&question("app=qwen"), at(2)).await.is_ok());
+    assert_eq!(
+        world.provider.catalog().offers().count(),
+        2,
+        "for pods and for namespaces"
+    );
+    let World { provider, target } = world;
+    drop(target);
+    provider.refresh(at(30)).await;
+    assert_eq!(provider.catalog().offers().count(), 2);
+    provider.refresh(at(700)).await;
+    assert_eq!(provider.catalog().offers().count(), 0);
+}
+
+#[tokio::test]
+async fn a_namespace_has_a_value_of_its_own() {
+    let mut world = world("");
+    world.scrape(at(0), &[("qwen-a", "0", 20.0), ("qwen-b", "1", 40.0)]);
+    let question = MetricQuestion {
+        resource: GroupResource::core("namespaces"),
+        namespace: None,
+        objects: Objects::Named("default".into()),
+        ..question("")
+    };
+    assert_eq!(
+        world.ask(&question, at(1)).await,
+        Ok(pairs(&[("default", "30")]))
+    );
+}
+
+#[tokio::test]
+async fn a_later_rule_wins_and_one_that_cannot_be_evaluated_harms_no_other() {
+    let rules = r#"
+- seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
+  resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}
+  metricsQuery: max(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)
+  maxAge: 5s
+- seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
+  name: {as: sm_rate}
+  resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}
+  metricsQuery: sum(rate(<<.Series>>{<<.LabelMatchers>>}[2m])) by (<<.GroupBy>>)
+"#;
+    let mut world = world(rules);
+    world.scrape(at(0), &[("qwen-a", "0", 20.0), ("qwen-a", "1", 40.0)]);
+    assert_eq!(
+        world.ask(&question("app=qwen"), at(1)).await,
+        Ok(pairs(&[("qwen-a", "40")]))
+    );
+    let old = world
+        .ask(&question("app=qwen"), at(5))
+        .await
+        .expect_err("its own age limit");
+    assert!(
+        old.ends_with("rules[2] takes samples up to 5s old"),
+        "{old}"
+    );
+    let rate = MetricQuestion {
+        metric: "sm_rate".into(),
+        ..question("app=qwen")
+    };
+    let refused = world.ask(&rate, at(1)).await.expect_err("not evaluated");
+    assert!(
+        refused.starts_with("rules[3] offers this metric") && refused.contains("`rate`"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_query_that_keeps_objects_apart_is_asked_once_for_all_and_gives_the_same() {
+    let literal = r#"
+- seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
+  name: {as: literal}
+  resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}
+  metricsQuery: avg(<<.Series>>{<<.LabelMatchers>>}) without (gpu, UUID, ProcessId, NamespaceName)
+- seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
+  name: {as: plain}
+  resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}
+  metricsQuery: <<.Series>>{<<.LabelMatchers>>}
+"#;
+    let mut world = world(literal);
+    world.scrape(
+        at(0),
+        &[
+            ("qwen-a", "0", 20.0),
+            ("qwen-a", "1", 40.0),
+            ("qwen-b", "2", 5.0),
+        ],
+    );
+    world.provider.refresh(at(1)).await;
+    let catalog = world.provider.catalog();
+    let pods = GroupResource::core("pods");
+    assert!(catalog.find(&pods, METRIC).expect("offered").batched);
+    assert!(!catalog.find(&pods, "literal").expect("offered").batched);
+    let ask = |metric: &str| MetricQuestion {
+        metric: metric.into(),
+        ..question("app=qwen")
+    };
+    let expected = Ok(pairs(&[("qwen-a", "30"), ("qwen-b", "5")]));
+    assert_eq!(world.ask(&ask(METRIC), at(1)).await, expected);
+    assert_eq!(world.ask(&ask("literal"), at(1)).await, expected);
+    // Without an aggregation one pod has two values; neither is guessed.
+    assert_eq!(
+        world.ask(&ask("plain"), at(1)).await,
+        Ok(pairs(&[("qwen-b", "5")]))
+    );
+}
+
+#[tokio::test]
+async fn the_metric_selector_chooses_among_a_pods_series() {
+    let mut world = world("");
+    world.scrape(at(0), &[("qwen-a", "0", 20.0), ("qwen-a", "1", 40.0)]);
+    let mut question = question("app=qwen");
+    question.metric_selector = Selector::parse("gpu=1").expect("a selector");
+    assert_eq!(
+        world.ask(&question, at(1)).await,
+        Ok(pairs(&[("qwen-a", "40")]))
+    );
+    question.metric_selector = Selector::parse("gpu>0").expect("a selector");
+    assert!(
+        world
+            .ask(&question, at(1))
+            .await
+            .expect_err("no matcher")
+            .contains("compares numbers")
+    );
+}
