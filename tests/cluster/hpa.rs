@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition,
@@ -46,11 +47,16 @@ async fn the_hpa_scales_qwen_on_gpu_utilisation_and_back() {
 
     // A dead exporter is no idle GPU: the replicas stay, and the HPA says what is wrong.
     exporter.down().await;
-    let url = exporter.url();
+    let down = Timestamp::now();
+    let reason = format!(
+        "target {} (pod {}/exporter) is down since ",
+        exporter.url(),
+        scene.namespace
+    );
     let condition = eventually("reason in the HPA", PATIENCE, async || {
         let condition = scaling_active(&scene).await?;
         let message = condition.message.clone().unwrap_or_default();
-        if condition.status == "False" && message.contains(&url) {
+        if condition.status == "False" && message.contains(&reason) {
             Ok(condition)
         } else {
             Err(format!("{}: {message}", condition.status))
@@ -59,7 +65,17 @@ async fn the_hpa_scales_qwen_on_gpu_utilisation_and_back() {
     .await;
     assert_eq!(condition.reason.as_deref(), Some("FailedGetPodsMetric"));
     let message = condition.message.unwrap_or_default();
-    assert!(message.contains("since "), "since when? {message}");
+    let (_, since) = message.split_once(&reason).expect("the reason");
+    let since: Timestamp = since
+        .split(' ')
+        .next()
+        .expect("a word")
+        .parse()
+        .expect("a time");
+    // The first scrape that failed, to the whole second, came within an interval of 1 s and a time-out.
+    let late = since.duration_since(down).as_secs();
+    assert!((-1..=3).contains(&late), "down at {down}: {message}");
+
     // Longer than the window for scaling down (10 s) and two syncs: a wrong 0 would show.
     let end = Instant::now() + Duration::from_secs(14);
     while Instant::now() < end {
