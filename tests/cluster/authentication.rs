@@ -10,6 +10,12 @@ use crate::pki::Authority;
 use crate::scene::Scene;
 use crate::wait::{PATIENCE, eventually};
 
+/// What the headers claim: every right there is.
+const FORGED: &[(&str, &str)] = &[
+    ("X-Remote-User", "root"),
+    ("X-Remote-Group", "system:masters"),
+];
+
 /// A request to the adapter itself: who sends it, with what, and what comes of it.
 struct Caller<'a> {
     adapter: &'a Adapter,
@@ -46,11 +52,6 @@ async fn only_the_front_proxy_may_name_a_user_and_the_cluster_decides_what_the_u
         adapter: &adapter,
         path: &path,
     };
-    // What the headers claim: every right there is.
-    let forged: &[(&str, &str)] = &[
-        ("X-Remote-User", "root"),
-        ("X-Remote-Group", "system:masters"),
-    ];
     let forbidden = |user: &str| {
         format!(
             "pods.custom.metrics.k8s.io \"*\" is forbidden: User \"{user}\" cannot get resource \"pods/no_such_metric\" \
@@ -64,7 +65,7 @@ async fn only_the_front_proxy_may_name_a_user_and_the_cluster_decides_what_the_u
     let nobody = adapter.direct(&adapter.ca, None);
     assert_eq!(caller.asks(&nobody, &[]).await, refused("system:anonymous"));
     assert_eq!(
-        caller.asks(&nobody, forged).await,
+        caller.asks(&nobody, FORGED).await,
         refused("system:anonymous"),
         "headers without a certificate"
     );
@@ -72,7 +73,7 @@ async fn only_the_front_proxy_may_name_a_user_and_the_cluster_decides_what_the_u
     let impostor = Authority::new("front-proxy").issue("front-proxy-client", &[], &[]);
     let impostor = adapter.direct(&adapter.ca, Some(&impostor));
     assert_eq!(
-        caller.asks(&impostor, forged).await,
+        caller.asks(&impostor, FORGED).await,
         unauthorized,
         "the right name from a wrong authority"
     );
@@ -80,7 +81,7 @@ async fn only_the_front_proxy_may_name_a_user_and_the_cluster_decides_what_the_u
     let misnamed = scene.plane.front_proxy_ca.issue("somebody", &[], &[]);
     let misnamed = adapter.direct(&adapter.ca, Some(&misnamed));
     assert_eq!(
-        caller.asks(&misnamed, forged).await,
+        caller.asks(&misnamed, FORGED).await,
         unauthorized,
         "a wrong name from the right authority"
     );
@@ -88,13 +89,13 @@ async fn only_the_front_proxy_may_name_a_user_and_the_cluster_decides_what_the_u
     let mallory = scene.plane.cluster_ca.issue("mallory", &[], &[]);
     let mallory = adapter.direct(&adapter.ca, Some(&mallory));
     assert_eq!(
-        caller.asks(&mallory, forged).await,
+        caller.asks(&mallory, FORGED).await,
         refused("mallory"),
         "a user of the cluster is who the certificate says"
     );
 
     let proxy = adapter.direct(&adapter.ca, Some(&scene.plane.front_proxy));
-    assert_eq!(caller.asks(&proxy, forged).await.0, 404);
+    assert_eq!(caller.asks(&proxy, FORGED).await.0, 404);
     assert_eq!(
         caller.asks(&proxy, &[]).await,
         unauthorized,
@@ -132,6 +133,36 @@ async fn only_the_front_proxy_may_name_a_user_and_the_cluster_decides_what_the_u
             .await,
         unauthorized
     );
+}
+
+#[tokio::test]
+#[ignore = "needs the control plane: make test"]
+async fn a_new_front_proxy_authority_is_trusted_without_a_restart() {
+    let scene = Scene::new("rotation").await;
+    let adapter = Adapter::start(&scene).await;
+    let caller = Caller {
+        adapter: &adapter,
+        path: "/apis/custom.metrics.k8s.io/v1beta2/nodes/%2A/no_such_metric",
+    };
+    let next = Authority::new("front-proxy-2");
+    let identity = next.issue("front-proxy-client", &[], &[]);
+    let client = adapter.direct(&adapter.ca, Some(&identity));
+    assert_eq!(caller.asks(&client, FORGED).await.0, 401, "not yet trusted");
+
+    // kube-apiserver reads the file again and publishes both, as in the first step of a rotation.
+    let both = scene.plane.front_proxy_ca.pem() + &next.pem();
+    scene.plane.workspace.write("front-proxy-ca.crt", &both);
+    eventually(
+        "trust in the new authority",
+        PATIENCE,
+        async || match caller.asks(&client, FORGED).await {
+            (404, _) => Ok(()),
+            (code, message) => Err(format!("{code} {message}")),
+        },
+    )
+    .await;
+    let former = adapter.direct(&adapter.ca, Some(&scene.plane.front_proxy));
+    assert_eq!(caller.asks(&former, FORGED).await.0, 404, "still trusted");
 }
 
 /// Lets the ServiceAccount read every custom metric of pods in the test's namespace.
