@@ -71,6 +71,7 @@ impl ControlPlane {
             admin,
             processes: Vec::new(),
         };
+        this.write_kubeconfig("admin", &certificate_user(&this.admin));
         let client = this.client();
         this.start_etcd(etcd, peer);
         this.start_api_server(api, etcd);
@@ -207,9 +208,8 @@ impl ControlPlane {
     }
 
     fn start_kwok(&mut self) {
-        let kubeconfig = self.write_admin_kubeconfig();
         let arguments = [
-            format!("--kubeconfig={kubeconfig}"),
+            format!("--kubeconfig={}", self.admin_kubeconfig().display()),
             "--manage-all-nodes=true".to_owned(),
             // A pod with hostNetwork gets this address: so an exporter's pod can be found, and then really scraped.
             "--node-ip=127.0.0.1".to_owned(),
@@ -292,7 +292,8 @@ impl ControlPlane {
         let mut command = Command::new(self.programs.join("controlplane"));
         command
             .arg("kubectl")
-            .arg(format!("--kubeconfig={}", self.write_admin_kubeconfig()))
+            .arg("--kubeconfig")
+            .arg(self.admin_kubeconfig())
             .args(arguments)
             .env("HOME", self.workspace.path("home"))
             .stdin(Stdio::null())
@@ -332,8 +333,8 @@ impl ControlPlane {
         self.write_kubeconfig(component, &certificate_user(&identity))
     }
 
-    fn write_admin_kubeconfig(&self) -> String {
-        self.write_kubeconfig("admin", &certificate_user(&self.admin))
+    fn admin_kubeconfig(&self) -> PathBuf {
+        self.workspace.path("admin.kubeconfig")
     }
 
     /// The ends of all logs: what a failing test prints.

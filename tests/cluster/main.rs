@@ -3,23 +3,18 @@
 //! Nothing here is a mock except what needs hardware: kwok stands in for the kubelets, and the exporters' pages are written
 //! by the tests. The tests need the programs that `tests/controlplane/build.sh` builds, so they are ignored by default.
 
+mod adapter;
 mod control_plane;
+mod exporter;
+mod fixtures;
 mod pki;
 mod process;
+mod scene;
 mod wait;
 
-use crate::control_plane::control_plane;
-
-#[tokio::test]
-#[ignore = "needs the control plane: make test"]
-async fn smoke() {
-    let plane = control_plane().await;
-    println!(
-        "{}",
-        plane
-            .kubectl(&["get", "nodes", "-o", "wide"])
-            .await
-            .unwrap()
-    );
-    println!("{}", plane.logs());
-}
+mod authentication;
+mod availability;
+mod captured;
+mod certificates;
+mod hpa;
+mod raw;

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::wait::eventually;
 /// holds: when the pipe closes (a normal end, a panic, a kill), it kills what is still registered and removes the folder.
 pub(crate) struct Workspace {
     folder: PathBuf,
-    _alive: ChildStdin,
+    /// Ends when its standard input closes, that is with this process.
+    _guard: Child,
 }
 
 const GUARD: &str = r#"
@@ -28,7 +29,8 @@ while [ -d "$1" ] && ! rm -rf "$1"; do sleep 0.1; done
 
 impl Workspace {
     pub(crate) fn create() -> Self {
-        let name = format!("gpu-metrics-adapter-cluster-{}", std::process::id());
+        let (pid, now) = (std::process::id(), jiff::Timestamp::now().as_millisecond());
+        let name = format!("gpu-metrics-adapter-cluster-{pid}-{now}");
         let folder = std::env::temp_dir().join(name);
         // Nobody else may read the keys in it.
         fs::DirBuilder::new()
@@ -43,14 +45,14 @@ impl Workspace {
             .current_dir("/");
         // In a process group of its own, so that an interrupt from the terminal does not end it first.
         guard.process_group(0).stdin(Stdio::piped());
-        let mut guard = guard
+        let guard = guard
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell");
         Self {
             folder,
-            _alive: guard.stdin.take().expect("a pipe"),
+            _guard: guard,
         }
     }
 
@@ -140,7 +142,10 @@ impl Process {
             let _ = log.read_to_end(&mut text);
         }
         let text = String::from_utf8_lossy(&text);
-        let all: Vec<&str> = text.lines().collect();
+        let all: Vec<String> = text
+            .lines()
+            .map(|line| line.chars().take(400).collect())
+            .collect();
         let end = all[all.len().saturating_sub(lines)..].join("\n");
         format!("--- {} ---\n{end}", self.name)
     }

@@ -1,0 +1,204 @@
+//! The adapter under test: the built program, installed as its manifests install it and run with those rights only.
+
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use crate::control_plane::free_ports;
+use crate::pki::Identity;
+use crate::process::Process;
+use crate::scene::Scene;
+use crate::wait::{PATIENCE, eventually};
+
+/// Namespace and name of the installation.
+pub(crate) const NAMESPACE: &str = "gpu-metrics-adapter";
+pub(crate) const NAME: &str = "gpu-metrics-adapter";
+/// The Secret with the adapter's own authority and certificate.
+pub(crate) const SECRET: &str = "gpu-metrics-adapter-tls";
+/// The APIServices, one for each version.
+pub(crate) const API_SERVICES: [&str; 2] = [
+    "v1beta1.custom.metrics.k8s.io",
+    "v1beta2.custom.metrics.k8s.io",
+];
+/// The name in its serving certificate, which the aggregator asks for.
+const HOST: &str = "gpu-metrics-adapter.gpu-metrics-adapter.svc";
+/// Everything by default, but in a hurry: a sample may be 45 s old by default.
+const CONFIGURATION: &str = "scrape: {interval: 1s}\nmaxAge: 5s\n";
+
+/// The running adapter.
+pub(crate) struct Adapter {
+    process: Process,
+    arguments: Vec<String>,
+    port: u16,
+    /// What verifies its serving certificate, as kube-apiserver is told: `caBundle`.
+    pub(crate) ca: String,
+}
+
+impl Adapter {
+    /// Installs and starts an adapter that was never here before, and waits until the cluster finds it available.
+    pub(crate) async fn start(scene: &Scene) -> Self {
+        let [port] = free_ports();
+        install(scene, port).await;
+        let workspace = &scene.plane.workspace;
+        let arguments = vec![
+            "serve".to_owned(),
+            format!("--kubeconfig={}", kubeconfig(scene).await),
+            format!(
+                "--config={}",
+                workspace.write("adapter.yaml", CONFIGURATION)
+            ),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={port}"),
+            format!("--service={NAMESPACE}/{NAME}"),
+        ];
+        let process = spawn(scene, &arguments);
+        let ca = registered(scene, &process).await;
+        Self {
+            process,
+            arguments,
+            port,
+            ca,
+        }
+    }
+
+    /// Ends it as a kubelet does and starts it again, with what it left in the cluster.
+    pub(crate) async fn restart(&mut self, scene: &Scene) {
+        let status = self.process.terminate(Duration::from_secs(20)).await;
+        assert!(status.success(), "the adapter ended with {status}");
+        self.process = spawn(scene, &self.arguments);
+        self.ca = registered(scene, &self.process).await;
+    }
+
+    /// A client that calls the adapter itself, without the aggregator between, and checks its certificate against `ca`.
+    pub(crate) fn direct(&self, ca: &str, identity: Option<&Identity>) -> reqwest::Client {
+        let ca = reqwest::Certificate::from_pem_bundle(ca.as_bytes()).expect("certificates");
+        let mut client = reqwest::Client::builder()
+            .tls_certs_only(ca)
+            .resolve(HOST, ([127, 0, 0, 1], self.port).into())
+            .no_proxy()
+            .gzip(false)
+            .timeout(Duration::from_secs(10));
+        if let Some(Identity { certificate, key }) = identity {
+            let pem = format!("{certificate}{key}");
+            let identity = reqwest::Identity::from_pem(pem.as_bytes()).expect("an identity");
+            client = client.identity(identity);
+        }
+        client.build().expect("a client")
+    }
+
+    /// The URL of `path` at the adapter itself.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://{HOST}:{}{path}", self.port)
+    }
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.process.tail(60));
+        }
+    }
+}
+
+/// Rights, Service and APIServices from the manifests; the port is this adapter's, and nothing of an earlier one is left.
+async fn install(scene: &Scene, port: u16) {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/install.yaml");
+    let manifest = manifest.to_str().expect("a UTF-8 path");
+    scene
+        .plane
+        .kubectl(&["apply", "--server-side", "-f", manifest])
+        .await
+        .expect("kubectl apply");
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), NAMESPACE);
+    match secrets.delete(SECRET, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => panic!("the Secret of an earlier adapter: {error}"),
+    }
+    let fresh = json!({"spec": {"caBundle": null, "service": {"port": port}}});
+    for name in API_SERVICES {
+        api_services(&scene.client)
+            .patch(name, &PatchParams::default(), &Patch::Merge(&fresh))
+            .await
+            .expect("an APIService");
+    }
+}
+
+/// A kubeconfig with a token of the adapter's ServiceAccount: its rights are the ones that the manifests give.
+async fn kubeconfig(scene: &Scene) -> String {
+    let token = token(&scene.client, NAMESPACE, NAME).await;
+    scene
+        .plane
+        .write_kubeconfig("adapter", &json!({"token": token}))
+}
+
+/// A token for a ServiceAccount.
+pub(crate) async fn token(client: &Client, namespace: &str, name: &str) -> String {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    accounts
+        .create_token_request(name, &PostParams::default(), &TokenRequest::default())
+        .await
+        .expect("a token")
+        .status
+        .expect("an issued token")
+        .token
+}
+
+fn spawn(scene: &Scene, arguments: &[String]) -> Process {
+    let program = Path::new(env!("CARGO_BIN_EXE_gpu-metrics-adapter"));
+    scene.plane.workspace.spawn("adapter", program, arguments)
+}
+
+/// Waits until both APIServices are available and answer through the aggregator; gives their `caBundle`.
+async fn registered(scene: &Scene, process: &Process) -> String {
+    let mut bundle = String::new();
+    for name in API_SERVICES {
+        bundle = eventually(&format!("available {name}"), PATIENCE, async || {
+            process.assert_running();
+            let service = api_services(&scene.client)
+                .get(name)
+                .await
+                .map_err(|error| error.to_string())?;
+            let ca = ca_bundle(&service).ok_or("it has no caBundle")?;
+            let conditions = service.status.and_then(|status| status.conditions);
+            for condition in conditions.unwrap_or_default() {
+                if condition.type_ == "Available" && condition.status != "True" {
+                    return Err(condition.message.unwrap_or_default());
+                }
+            }
+            let (version, group) = name.split_once('.').expect("version.group");
+            let path = format!("/apis/{group}/{version}");
+            get(&scene.client, &path).await.map(|_| ca)
+        })
+        .await;
+    }
+    bundle
+}
+
+/// What kube-apiserver answers to a GET, as text.
+pub(crate) async fn get(client: &Client, path: &str) -> Result<String, String> {
+    let request = http::Request::get(path)
+        .body(Vec::new())
+        .expect("a request");
+    client
+        .request_text(request)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+pub(crate) fn api_services(client: &Client) -> Api<APIService> {
+    Api::all(client.clone())
+}
+
+/// The PEM text in `spec.caBundle`.
+pub(crate) fn ca_bundle(service: &APIService) -> Option<String> {
+    let bytes = &service.spec.as_ref()?.ca_bundle.as_ref()?.0;
+    // The field holds base64 of PEM, which the type has already undone once.
+    String::from_utf8(bytes.clone()).ok()
+}
