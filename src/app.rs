@@ -1,1 +1,13 @@
 //! Wiring and the order of starting and stopping.
+//!
+//! [`Core`] is what answers: scraping, samples, rules. [`Front`] is what listens. [`serve`] puts both into a cluster; the
+//! demo puts them into a simulated one.
+
+mod core;
+mod front;
+mod identity;
+mod reviewer;
+pub mod serve;
+
+pub use self::core::{BuildError, Core};
+pub use front::{Front, open};

@@ -12,7 +12,6 @@ mod listen;
 mod metrics;
 pub mod pki;
 mod protection;
-mod status;
 
 pub use certificate::{CertificateError, CertificateFiles, ServingCertificate};
 pub use identity::guarded;

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::metrics::{Refusal, ServerMetrics};
 use super::protection::internal_error;
-use super::status::{Details, failure};
+use crate::api::status::{Details, failure};
 use crate::auth::{
     Authenticator, AuthorizationError, Authorizer, Forbidden, RequestAttributes, User,
 };

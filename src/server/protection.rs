@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use super::metrics::{Refusal, ServerMetrics};
-use super::status::{Details, failure};
+use crate::api::status::{Details, failure};
 use crate::auth::HEALTH_PATHS;
 
 /// Bounds on requests.

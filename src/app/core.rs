@@ -1,0 +1,129 @@
+//! What answers: targets are scraped into the store, rules are evaluated over it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, error, error_span};
+
+use crate::config::rules::DiscoveryRule;
+use crate::config::scrape::{Preset, ScrapeLimits};
+use crate::config::{Config, Fault};
+use crate::engine::embedded::Embedded;
+use crate::model::objects::{ObjectLister, ResourceMapper};
+use crate::model::time::Timestamp;
+use crate::provider::Provider;
+use crate::rules::{DCGM_EXPORTER_PRESET, Rule};
+use crate::scrape::{self, Statistics};
+use crate::store::{Limits, Store};
+use crate::targets::{self, TargetSet};
+
+/// How often the catalog looks for new metrics. A metric that is asked for and not there is looked up at once anyway.
+const CATALOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a configuration cannot be put to work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct BuildError(pub Vec<Fault>);
+
+/// Everything that answers, built and not yet running.
+pub struct Core {
+    /// The samples.
+    pub store: Arc<Store>,
+    /// The answers.
+    pub provider: Arc<Provider>,
+    /// What scraping counts.
+    pub statistics: Arc<Statistics>,
+    jobs: Vec<targets::Job>,
+    limits: ScrapeLimits,
+}
+
+impl Core {
+    /// Compiles the jobs and rules of a configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn build(
+        config: &Config,
+        lister: Arc<dyn ObjectLister>,
+        mapper: Arc<dyn ResourceMapper>,
+    ) -> Result<Self, BuildError> {
+        let (rules, mut faults) = rules(config);
+        let jobs = targets::compile(&config.scrape).unwrap_or_else(|more| {
+            faults.extend(more);
+            Vec::new()
+        });
+        if !faults.is_empty() {
+            return Err(BuildError(faults));
+        }
+        let default_max_age = config.default_max_age();
+        let oldest = rules.iter().filter_map(|rule| rule.max_age).fold(default_max_age, Duration::max);
+        let mut limits = Limits::default();
+        limits.retention = limits.retention.max(oldest);
+        let store = Store::new(limits);
+        let engine = Arc::new(Embedded::new(Arc::clone(&store)));
+        let provider = Arc::new(Provider::new(rules, default_max_age, engine, lister, mapper));
+        let statistics = Arc::new(Statistics::default());
+        Ok(Self { store, provider, statistics, jobs, limits: config.scrape.limits.clone() })
+    }
+
+    /// Starts to find targets, to scrape them, and to keep the catalog; ends with `cancel`. `client` finds the targets that
+    /// are Kubernetes objects.
+    pub fn start(&self, client: Option<kube::Client>, tasks: &TaskTracker, cancel: &CancellationToken) {
+        let (sender, targets) = watch::channel(Arc::new(TargetSet::default()));
+        let finding = targets::run(
+            self.jobs.clone(),
+            self.limits.targets,
+            client,
+            Arc::new(sender),
+            cancel.clone(),
+        );
+        tasks.spawn(finding.instrument(error_span!("targets")));
+        let scraping = scrape::run(
+            Arc::clone(&self.store),
+            targets,
+            self.limits.clone(),
+            Arc::clone(&self.statistics),
+            cancel.clone(),
+        );
+        tasks.spawn(
+            async move {
+                if let Err(error) = scraping.await {
+                    error!(%error, "nothing is scraped: no HTTP client can be made");
+                }
+            }
+            .instrument(error_span!("scrape")),
+        );
+        let (provider, cancel) = (Arc::clone(&self.provider), cancel.clone());
+        tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(CATALOG_INTERVAL);
+            while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
+                provider.refresh(Timestamp::now()).await;
+            }
+        });
+    }
+}
+
+/// The presets' rules and then the file's, which win.
+fn rules(config: &Config) -> (Vec<Rule>, Vec<Fault>) {
+    let mut written = Vec::new();
+    for preset in &config.scrape.presets {
+        let text = match preset {
+            Preset::DcgmExporter => DCGM_EXPORTER_PRESET,
+        };
+        let rules: Vec<DiscoveryRule> = serde_saphyr::from_str(text).expect("a test reads every preset");
+        let name = preset.name();
+        written.extend(rules.into_iter().enumerate().map(|(index, rule)| (format!("preset {name}[{index}]"), rule)));
+    }
+    written.extend(config.rules.iter().cloned().enumerate().map(|(index, rule)| (format!("rules[{index}]"), rule)));
+    let (mut rules, mut faults) = (Vec::new(), Vec::new());
+    for (id, rule) in &written {
+        match Rule::compile(id, rule) {
+            Ok(rule) => rules.push(rule),
+            Err(more) => faults.extend(more),
+        }
+    }
+    (rules, faults)
+}
