@@ -1,12 +1,10 @@
 //! The lines of a page, one after the other.
 
-use std::borrow::Cow;
-
 use memchr::{memchr, memrchr};
 
 use crate::model::time::Timestamp;
 
-use super::series::{self, Label, MAX_LABELS};
+use super::series::{self, Slots};
 use super::{DropReason, FamilyKind, Format, ParsedSample, Report, Sink, number};
 
 /// How far a line break inside a label value is followed to where the value ends.
@@ -22,7 +20,7 @@ pub fn parse(body: &[u8], format: Format, sink: &mut impl Sink) -> Report {
         sink,
         family: Family::default(),
         kind: FamilyKind::Plain,
-        slots: [const { (Cow::Borrowed(""), Cow::Borrowed("")) }; MAX_LABELS],
+        slots: Slots::default(),
         report: Report::default(),
     };
     page.read();
@@ -37,8 +35,7 @@ struct Page<'a, S> {
     sink: &'a mut S,
     family: Family<'a>,
     kind: FamilyKind,
-    /// Where the labels of one line are put after the other's; here to be made only once.
-    slots: [Label<'a>; MAX_LABELS],
+    slots: Slots<'a>,
     report: Report,
 }
 
@@ -117,7 +114,7 @@ impl<'a, S: Sink> Page<'a, S> {
         let (value, timestamp) = self.number(bytes, series.end, dcgm)?;
         self.sink.sample(&ParsedSample {
             name: &series.name,
-            labels: &self.slots[..series.labels],
+            labels: &self.slots.labels[..series.labels],
             value,
             timestamp,
             series_text: &bytes[..series.end],

@@ -13,6 +13,24 @@ pub const MAX_LABELS: usize = 128;
 
 pub(super) type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
+/// Where labels are put, those of one line after the other's; made once for a page.
+pub(super) struct Slots<'a> {
+    /// The labels of the line.
+    pub(super) labels: [Label<'a>; MAX_LABELS],
+    /// What was last found as an unquoted name in this place. Lines of a metric mostly have the same names in the same
+    /// order, and comparing is faster than finding the end of a name.
+    names: [&'a str; MAX_LABELS],
+}
+
+impl Default for Slots<'_> {
+    fn default() -> Self {
+        Self {
+            labels: [const { (Cow::Borrowed(""), Cow::Borrowed("")) }; MAX_LABELS],
+            names: [""; MAX_LABELS],
+        }
+    }
+}
+
 /// What a line names.
 pub(super) struct Series<'a> {
     /// The metric's name.
@@ -29,7 +47,7 @@ pub(super) fn read<'a>(
     line: &'a str,
     bare: usize,
     kind: FamilyKind,
-    slots: &mut [Label<'a>; MAX_LABELS],
+    slots: &mut Slots<'a>,
 ) -> Result<Series<'a>, DropReason> {
     let bytes = line.as_bytes();
     let mut set = LabelSet {
@@ -65,7 +83,7 @@ const fn bound_label(kind: FamilyKind) -> &'static str {
 
 struct LabelSet<'a, 'l> {
     line: &'a str,
-    slots: &'l mut [Label<'a>; MAX_LABELS],
+    slots: &'l mut Slots<'a>,
     filled: usize,
     name: Option<Cow<'a, str>>,
     bound: &'static str,
@@ -94,13 +112,12 @@ impl<'a> LabelSet<'a, '_> {
                     (text, after)
                 }
                 Some(_) => {
-                    let end = name_end(bytes, at, LABEL_START, LABEL);
-                    let text = &self.line[at..end];
+                    let text = self.bare_name(at);
                     let name = Raw {
                         text,
                         escaped: false,
                     };
-                    (name, skip_blanks(bytes, end))
+                    (name, skip_blanks(bytes, at + text.len()))
                 }
                 None => return Err(DropReason::Separator),
             };
@@ -130,11 +147,25 @@ impl<'a> LabelSet<'a, '_> {
         Ok(at + 1)
     }
 
+    /// The unquoted label name at `at`; empty where there is none.
+    #[inline]
+    fn bare_name(&mut self, at: usize) -> &'a str {
+        let bytes = self.line.as_bytes();
+        let Some(known) = self.slots.names.get_mut(self.filled) else {
+            return &self.line[at..name_end(bytes, at, LABEL_START, LABEL)];
+        };
+        let ends = bytes.get(at + known.len()) == Some(&b'=');
+        if !ends || !bytes[at..].starts_with(known.as_bytes()) {
+            *known = &self.line[at..name_end(bytes, at, LABEL_START, LABEL)];
+        }
+        known
+    }
+
     fn leave_out_empty(&mut self) {
         let mut kept = 0;
         for index in 0..self.filled {
-            if !self.slots[index].1.is_empty() {
-                self.slots.swap(kept, index);
+            if !self.slots.labels[index].1.is_empty() {
+                self.slots.labels.swap(kept, index);
                 kept += 1;
             }
         }
@@ -190,6 +221,7 @@ impl<'a> LabelSet<'a, '_> {
         self.seen |= bit;
         let slot = self
             .slots
+            .labels
             .get_mut(self.filled)
             .ok_or(DropReason::TooManyLabels)?;
         self.filled += 1;
@@ -197,7 +229,7 @@ impl<'a> LabelSet<'a, '_> {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.slots[..self.filled]
+        self.slots.labels[..self.filled]
             .iter()
             .any(|(other, _)| *other == name)
     }
