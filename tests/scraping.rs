@@ -283,6 +283,28 @@ async fn a_page_is_scraped_again_and_again_and_its_labels_count() {
 }
 
 #[tokio::test]
+async fn a_real_exporters_page_is_kept_whole_and_recognised_the_next_time() {
+    let exporter = Exporter::page(include_str!("fixtures/pages/dcgm8.txt")).await;
+    let scraper = Scraper::of(&exporter, "");
+    until("two scrapes", || {
+        (scraper.statistics.snapshot().succeeded >= 2).then_some(())
+    })
+    .await;
+    let counts = scraper.statistics.snapshot();
+    assert_eq!(counts.samples, 216 * counts.succeeded, "{counts:?}");
+    assert!(counts.dropped.is_empty() && counts.lines.is_empty());
+    assert_eq!(scraper.store.series_count(), 216 + 3);
+    let utilisation = scraper.series("DCGM_FI_DEV_GPU_UTIL");
+    assert_eq!(utilisation.len(), 8);
+    for (labels, samples) in &utilisation {
+        assert!(samples.len() >= 2, "{labels}");
+        assert_eq!(labels.value("node"), "n1");
+        assert!(labels.get("exported_pod").is_none());
+    }
+    scraper.stop().await;
+}
+
+#[tokio::test]
 async fn a_failing_target_keeps_its_last_samples_and_says_why() {
     let exporter = Exporter::page("util 97\n").await;
     let scraper = Scraper::of(&exporter, "");
