@@ -103,7 +103,15 @@ async fn answer_with(
     };
     match answer {
         Answer::Page(text) => text.into_response(),
-        Answer::Gzip(bytes) => ([(header::CONTENT_ENCODING, "gzip")], bytes).into_response(),
+        Answer::Gzip(bytes) => {
+            // In chunks, so that nothing announces the length.
+            let chunks = stream::iter([Ok::<_, Infallible>(bytes)]);
+            (
+                [(header::CONTENT_ENCODING, "gzip")],
+                Body::from_stream(chunks),
+            )
+                .into_response()
+        }
         Answer::Status(code) => StatusCode::from_u16(code).unwrap().into_response(),
         Answer::Hang => std::future::pending().await,
         Answer::Endless => {
@@ -128,12 +136,15 @@ struct Scraper {
 impl Scraper {
     /// Scrapes the jobs of `yaml`, every 100 ms unless it says otherwise.
     fn start(yaml: &str) -> Self {
+        Self::within(ScrapeLimits::default(), yaml)
+    }
+
+    fn within(limits: ScrapeLimits, yaml: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let store = Store::new(Limits::default());
         let statistics = Arc::new(Statistics::default());
         let (targets, receiver) = watch::channel(set(yaml));
         let cancel = CancellationToken::new();
-        let limits = ScrapeLimits::default();
         let run = scrape::run(
             store.clone(),
             receiver,
@@ -345,6 +356,26 @@ async fn a_target_that_hangs_is_given_up_in_time() {
     let exporter = Exporter::start(Answer::Hang).await;
     let scraper = Scraper::of(&exporter, "scrape_timeout: 50ms");
     assert_eq!(scraper.until_down().await, "no answer within 50ms");
+    scraper.stop().await;
+}
+
+#[tokio::test]
+async fn targets_that_hang_leave_a_turn_to_the_others() {
+    let hangs = Exporter::start(Answer::Hang).await;
+    let works = Exporter::page("util 1\n").await;
+    let limits = ScrapeLimits {
+        concurrency: 1,
+        ..ScrapeLimits::default()
+    };
+    let hanging = job("a", &hangs, "scrape_timeout: 20ms");
+    let scraper = Scraper::within(limits, &format!("{hanging}{}", job("b", &works, "")));
+    until("both had several turns", || {
+        let counts = scraper.statistics.snapshot();
+        let timeouts = counts.failed.get("timeout").copied()?;
+        (timeouts >= 3 && counts.succeeded >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(scraper.value("util"), Some(1.0));
     scraper.stop().await;
 }
 
