@@ -84,8 +84,21 @@ fn exporter(name: &str, ip: &str) -> Value {
     })
 }
 
+/// Follows the targets of a `scrape:` section.
+fn follow(
+    section: &str,
+    client: &kube::Client,
+    out: &Arc<watch::Sender<Arc<TargetSet>>>,
+    cancel: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let jobs = targets::compile(&serde_saphyr::from_str(section).unwrap()).unwrap();
+    targets::run(jobs, 100, Some(client.clone()), out.clone(), cancel.clone())
+}
+
 struct Fixture {
     api: Arc<Api>,
+    client: kube::Client,
+    out: Arc<watch::Sender<Arc<TargetSet>>>,
     sets: watch::Receiver<Arc<TargetSet>>,
     cancel: CancellationToken,
     running: JoinHandle<()>,
@@ -107,15 +120,16 @@ impl Fixture {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let client = kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
-        let jobs = targets::compile(&serde_saphyr::from_str(section).unwrap()).unwrap();
         let (out, sets) = watch::channel(Arc::default());
-        let cancel = CancellationToken::new();
-        let run = targets::run(jobs, 100, Some(client), Arc::new(out), cancel.clone());
+        let (out, cancel) = (Arc::new(out), CancellationToken::new());
+        let running = tokio::spawn(follow(section, &client, &out, &cancel));
         Self {
             api,
+            client,
+            out,
             sets,
             cancel,
-            running: tokio::spawn(run),
+            running,
             server,
         }
     }
@@ -233,5 +247,33 @@ scrape_configs:
             "/api/v1/namespaces/two/pods app=nvidia-dcgm-exporter",
         ]
     );
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_takes_no_target_away_that_goes_on() {
+    let mut cluster = Fixture::start("{}", &[exporter("a", "10.0.0.1")]).await;
+    let one = "http://10.0.0.1:9400/metrics";
+    cluster.until(&[one]).await;
+    cluster.until_watched(4).await;
+    let mut sets = cluster.out.subscribe();
+    let seen = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while seen.last() != Some(&2) {
+            sets.changed().await.unwrap();
+            seen.push(sets.borrow_and_update().targets.len());
+        }
+        seen
+    });
+
+    std::mem::take(&mut cluster.cancel).cancel();
+    (&mut cluster.running).await.unwrap();
+    let next = follow("{}", &cluster.client, &cluster.out, &cluster.cancel);
+    cluster.running = tokio::spawn(next);
+    let two = "http://10.0.0.2:9400/metrics";
+    cluster.api.pods.lock().push(exporter("b", "10.0.0.2"));
+    cluster.until(&[one, two]).await;
+    let seen = tokio::time::timeout(DEADLINE, seen).await.unwrap().unwrap();
+    assert_eq!(seen, [2], "never none");
     cluster.stop().await;
 }

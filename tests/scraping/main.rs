@@ -1,17 +1,12 @@
 //! Scraping over real HTTP on loopback: from a configuration to what a query sees.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::convert::Infallible;
+mod exporter;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
-use futures_util::stream;
 use gpu_metrics_adapter::config::scrape::{ScrapeConfig, ScrapeLimits};
 use gpu_metrics_adapter::model::labels::Labels;
 use gpu_metrics_adapter::model::matcher::Matcher;
@@ -20,101 +15,13 @@ use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::scrape::{self, Statistics};
 use gpu_metrics_adapter::store::{Limits, Store};
 use gpu_metrics_adapter::targets::{self, TargetSet};
-use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use exporter::{Answer, Exporter};
+
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// What an exporter answers.
-#[derive(Clone, Debug)]
-enum Answer {
-    Page(String),
-    Gzip(Vec<u8>),
-    Status(u16),
-    Hang,
-    Endless,
-    Redirect(String),
-}
-
-#[derive(Debug)]
-struct Inner {
-    answer: Answer,
-    requests: Vec<(Uri, HeaderMap)>,
-}
-
-/// An exporter on a port of its own.
-struct Exporter {
-    address: String,
-    inner: Arc<Mutex<Inner>>,
-    server: JoinHandle<()>,
-}
-
-impl Exporter {
-    async fn start(answer: Answer) -> Self {
-        let inner = Arc::new(Mutex::new(Inner {
-            answer,
-            requests: Vec::new(),
-        }));
-        let router = Router::new()
-            .fallback(answer_with)
-            .with_state(inner.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self {
-            address,
-            inner,
-            server,
-        }
-    }
-
-    async fn page(text: &str) -> Self {
-        Self::start(Answer::Page(text.to_owned())).await
-    }
-
-    fn answer(&self, answer: Answer) {
-        self.inner.lock().answer = answer;
-    }
-
-    fn requests(&self) -> usize {
-        self.inner.lock().requests.len()
-    }
-}
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-async fn answer_with(
-    State(inner): State<Arc<Mutex<Inner>>>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let path = uri.path().to_owned();
-    let answer = {
-        let mut inner = inner.lock();
-        inner.requests.push((uri, headers));
-        inner.answer.clone()
-    };
-    match answer {
-        Answer::Page(text) => text.into_response(),
-        Answer::Gzip(bytes) => ([(header::CONTENT_ENCODING, "gzip")], bytes).into_response(),
-        Answer::Status(code) => StatusCode::from_u16(code).unwrap().into_response(),
-        Answer::Hang => std::future::pending().await,
-        Answer::Endless => {
-            let line = Bytes::from("x 1\n".repeat(1_000));
-            let lines = stream::repeat_with(move || Ok::<_, Infallible>(line.clone()));
-            Body::from_stream(lines).into_response()
-        }
-        Answer::Redirect(_) if path == "/elsewhere" => "there 1\n".into_response(),
-        Answer::Redirect(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
-    }
-}
 
 /// The scraper under test, with a configuration's static targets.
 struct Scraper {
@@ -128,12 +35,15 @@ struct Scraper {
 impl Scraper {
     /// Scrapes the jobs of `yaml`, every 100 ms unless it says otherwise.
     fn start(yaml: &str) -> Self {
+        Self::within(ScrapeLimits::default(), yaml)
+    }
+
+    fn within(limits: ScrapeLimits, yaml: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let store = Store::new(Limits::default());
         let statistics = Arc::new(Statistics::default());
         let (targets, receiver) = watch::channel(set(yaml));
         let cancel = CancellationToken::new();
-        let limits = ScrapeLimits::default();
         let run = scrape::run(
             store.clone(),
             receiver,
@@ -266,7 +176,7 @@ async fn a_page_is_scraped_again_and_again_and_its_labels_count() {
     assert_eq!(scraper.value("scrape_samples_scraped"), Some(2.0));
     assert!(scraper.value("scrape_duration_seconds") > Some(0.0));
 
-    let (uri, headers) = exporter.inner.lock().requests[0].clone();
+    let (uri, headers) = exporter.first_request();
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     assert_eq!(uri.path(), "/metrics");
     assert!(header("accept").starts_with("text/plain;version=0.0.4"));
@@ -279,6 +189,28 @@ async fn a_page_is_scraped_again_and_again_and_its_labels_count() {
         counts.succeeded >= 3 && counts.samples >= 6 && counts.bytes > 0,
         "{counts:?}"
     );
+    scraper.stop().await;
+}
+
+#[tokio::test]
+async fn a_real_exporters_page_is_kept_whole_and_recognised_the_next_time() {
+    let exporter = Exporter::page(include_str!("../fixtures/pages/dcgm8.txt")).await;
+    let scraper = Scraper::of(&exporter, "");
+    until("two scrapes", || {
+        (scraper.statistics.snapshot().succeeded >= 2).then_some(())
+    })
+    .await;
+    let counts = scraper.statistics.snapshot();
+    assert_eq!(counts.samples, 216 * counts.succeeded, "{counts:?}");
+    assert!(counts.dropped.is_empty() && counts.lines.is_empty());
+    assert_eq!(scraper.store.series_count(), 216 + 3);
+    let utilisation = scraper.series("DCGM_FI_DEV_GPU_UTIL");
+    assert_eq!(utilisation.len(), 8);
+    for (labels, samples) in &utilisation {
+        assert!(samples.len() >= 2, "{labels}");
+        assert_eq!(labels.value("node"), "n1");
+        assert!(labels.get("exported_pod").is_none());
+    }
     scraper.stop().await;
 }
 
@@ -323,6 +255,26 @@ async fn a_target_that_hangs_is_given_up_in_time() {
     let exporter = Exporter::start(Answer::Hang).await;
     let scraper = Scraper::of(&exporter, "scrape_timeout: 50ms");
     assert_eq!(scraper.until_down().await, "no answer within 50ms");
+    scraper.stop().await;
+}
+
+#[tokio::test]
+async fn targets_that_hang_leave_a_turn_to_the_others() {
+    let hangs = Exporter::start(Answer::Hang).await;
+    let works = Exporter::page("util 1\n").await;
+    let limits = ScrapeLimits {
+        concurrency: 1,
+        ..ScrapeLimits::default()
+    };
+    let hanging = job("a", &hangs, "scrape_timeout: 20ms");
+    let scraper = Scraper::within(limits, &format!("{hanging}{}", job("b", &works, "")));
+    until("both had several turns", || {
+        let counts = scraper.statistics.snapshot();
+        let timeouts = counts.failed.get("timeout").copied()?;
+        (timeouts >= 3 && counts.succeeded >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(scraper.value("util"), Some(1.0));
     scraper.stop().await;
 }
 
