@@ -34,7 +34,7 @@ pub struct Api {
     /// Metric values and the catalog of what is offered.
     pub provider: Arc<Provider>,
     /// What `/livez` and `/readyz` check.
-    pub health: Arc<Health>,
+    pub health: Health,
     /// The process's own metrics in OpenMetrics text.
     pub own_metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The clock.

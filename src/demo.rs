@@ -11,3 +11,15 @@ pub mod pods;
 pub mod screen;
 pub mod story;
 pub mod view;
+
+/// How the demo runs.
+#[derive(Debug, clap::Args)]
+pub struct Options {}
+
+/// Runs the demo.
+///
+/// # Errors
+/// none yet
+pub async fn run(_: Options) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -111,6 +111,21 @@ impl Provider {
             .await;
     }
 
+    /// Whether the engine can evaluate each rule, in their order; where not, why. The series' names are not needed for it.
+    pub fn check_rules(&self) -> Vec<(Arc<str>, Option<String>)> {
+        let check = |rule: &Arc<Rule>| {
+            let example = rule.render("series", "label=\"x\"", "label");
+            (
+                Arc::clone(&rule.id),
+                self.engine
+                    .check(&example)
+                    .err()
+                    .map(|error| error.to_string()),
+            )
+        };
+        self.rules.iter().map(check).collect()
+    }
+
     /// Answers a question, within two seconds.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Series and their recent samples, in memory.
 //!
 //! Each scrape target has one [`TargetWriter`], and only that writes its series. Requests read through
-//! [`Store::select`]; they wait for no scrape, and they see each target's scrape whole or not at all.
+//! `Store::select`; they wait for no scrape, and they see each target's scrape whole or not at all.
 //!
 //! Two kinds of lock, always taken in this order: the index (which series exist), and one per target (its samples).
 //! A scrape that brings nothing new takes only its target's lock, for as long as it takes to append its samples.

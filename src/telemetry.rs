@@ -31,8 +31,11 @@ pub enum LogFormat {
 /// # Errors
 /// Where the filter cannot be read, with the reason.
 pub fn start_logging(format: LogFormat, filter: &str, silenced: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(format!("{filter},{silenced}")).map_err(|error| error.to_string())?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        EnvFilter::try_new(format!("{filter},{silenced}")).map_err(|error| error.to_string())?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A logger that is there already belongs to a test; it stays.
     let _ = match format {
         LogFormat::Text => subscriber.try_init(),
@@ -55,7 +58,11 @@ impl OwnMetrics {
         register: impl FnOnce(&mut Registry),
     ) -> Self {
         let mut registry = Registry::with_prefix("gpu_metrics_adapter");
-        registry.register_collector(Box::new(Rooms { statistics, store, provider }));
+        registry.register_collector(Box::new(Rooms {
+            statistics,
+            store,
+            provider,
+        }));
         register(&mut registry);
         Self { registry }
     }
@@ -86,32 +93,85 @@ impl Collector for Rooms {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts = self.statistics.snapshot();
         let targets = self.store.targets();
-        let down = targets.iter().filter(|target| target.health.down.is_some()).count();
-        let last = targets.iter().filter_map(|target| target.health.last_success).min();
+        let down = targets
+            .iter()
+            .filter(|target| target.health.down.is_some())
+            .count();
+        let last = targets
+            .iter()
+            .filter_map(|target| target.health.last_success)
+            .min();
         let catalog = self.provider.catalog();
-        let failing = catalog.rules().iter().filter(|rule| rule.error.is_some()).count();
+        let failing = catalog
+            .rules()
+            .iter()
+            .filter(|rule| rule.error.is_some())
+            .count();
 
         let mut encoder = Encoder(&mut encoder);
         encoder.gauge("targets", "Scrape targets", targets.len())?;
-        encoder.gauge("targets_down", "Scrape targets whose last scrape failed", down)?;
-        encoder.gauge("series", "Series kept, with those that have ended lately", self.store.series_count())?;
-        encoder.gauge("offered_metrics", "Metrics offered, counted by resource", catalog.offers().count())?;
+        encoder.gauge(
+            "targets_down",
+            "Scrape targets whose last scrape failed",
+            down,
+        )?;
+        encoder.gauge(
+            "series",
+            "Series kept, with those that have ended lately",
+            self.store.series_count(),
+        )?;
+        encoder.gauge(
+            "offered_metrics",
+            "Metrics offered, counted by resource",
+            catalog.offers().count(),
+        )?;
         encoder.gauge("failing_rules", "Rules whose last lookup failed", failing)?;
         if let Some(last) = last {
             let age = Timestamp::now().since(last).as_secs_f64();
             let help = "Age of the oldest last good scrape of a target";
-            encoder.with_unit("oldest_scrape_age", help, Some(&Unit::Seconds), &ConstGauge::new(age))?;
+            encoder.with_unit(
+                "oldest_scrape_age",
+                help,
+                Some(&Unit::Seconds),
+                &ConstGauge::new(age),
+            )?;
         }
         encoder.counter("scrapes", "Scrapes that gave samples", counts.succeeded)?;
-        encoder.counter("scrapes_missed", "Scrapes skipped because the one before took too long", counts.missed)?;
+        encoder.counter(
+            "scrapes_missed",
+            "Scrapes skipped because the one before took too long",
+            counts.missed,
+        )?;
         encoder.counter("samples", "Samples kept", counts.samples)?;
         let bytes = ConstCounter::new(counts.bytes);
-        encoder.with_unit("scraped", "Size of the pages read, decompressed", Some(&Unit::Bytes), &bytes)?;
+        encoder.with_unit(
+            "scraped",
+            "Size of the pages read, decompressed",
+            Some(&Unit::Bytes),
+            &bytes,
+        )?;
         let duration = ConstCounter::new(counts.duration.as_secs_f64());
-        encoder.with_unit("scrape_duration", "Time that scrapes took together", Some(&Unit::Seconds), &duration)?;
-        encoder.by_reason("scrapes_failed", "Scrapes that gave no samples", counts.failed)?;
-        encoder.by_reason("samples_dropped", "Samples read and not kept", counts.dropped)?;
-        encoder.by_reason("lines_dropped", "Lines of pages that are no samples", counts.lines)
+        encoder.with_unit(
+            "scrape_duration",
+            "Time that scrapes took together",
+            Some(&Unit::Seconds),
+            &duration,
+        )?;
+        encoder.by_reason(
+            "scrapes_failed",
+            "Scrapes that gave no samples",
+            counts.failed,
+        )?;
+        encoder.by_reason(
+            "samples_dropped",
+            "Samples read and not kept",
+            counts.dropped,
+        )?;
+        encoder.by_reason(
+            "lines_dropped",
+            "Lines of pages that are no samples",
+            counts.lines,
+        )
     }
 }
 
@@ -135,7 +195,10 @@ impl Encoder<'_, '_> {
         unit: Option<&Unit>,
         metric: &impl EncodeMetric,
     ) -> Result<(), std::fmt::Error> {
-        metric.encode(self.0.encode_descriptor(name, help, unit, metric.metric_type())?)
+        metric.encode(
+            self.0
+                .encode_descriptor(name, help, unit, metric.metric_type())?,
+        )
     }
 
     fn by_reason(
@@ -145,7 +208,9 @@ impl Encoder<'_, '_> {
         counts: impl IntoIterator<Item = (&'static str, u64)>,
     ) -> Result<(), std::fmt::Error> {
         let zero = ConstCounter::new(0_u64);
-        let mut family = self.0.encode_descriptor(name, help, None, zero.metric_type())?;
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, zero.metric_type())?;
         for (reason, count) in counts {
             ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
         }

@@ -4,7 +4,6 @@
 //! could be deleted.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::response::Response;
 use http::{HeaderValue, StatusCode};
@@ -29,38 +28,19 @@ pub struct Check {
 }
 
 /// What health is made of.
-#[derive(Default)]
 pub struct Health {
     checks: Vec<Check>,
-    shutting_down: AtomicBool,
 }
 
 impl Health {
-    /// Ready while all `checks` hold and the shutdown has not begun.
+    /// Ready while all `checks` hold.
     pub fn new(checks: Vec<Check>) -> Self {
-        Self {
-            checks,
-            shutting_down: AtomicBool::new(false),
-        }
-    }
-
-    /// From now on not ready, so that the endpoints forget this replica before it stops.
-    pub fn shut_down(&self) {
-        self.shutting_down.store(true, Ordering::Release);
+        Self { checks }
     }
 
     fn run(&self, probe: Probe, excluded: &[String]) -> Vec<(&'static str, Result<(), String>)> {
         let mut results = vec![("ping", Ok(()))];
         if probe == Probe::Readyz {
-            let stopping = self.shutting_down.load(Ordering::Acquire);
-            results.push((
-                "shutdown",
-                if stopping {
-                    Err("shutting down".to_owned())
-                } else {
-                    Ok(())
-                },
-            ));
             results.extend(self.checks.iter().map(|check| (check.name, (check.test)())));
         }
         results.retain(|(name, _)| !excluded.iter().any(|excluded| excluded == name));

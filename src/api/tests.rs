@@ -21,10 +21,10 @@ fn over(world: World) -> Router {
     std::mem::forget(target);
     router(Arc::new(Api {
         provider: Arc::new(provider),
-        health: Arc::new(Health::new(vec![Check {
+        health: Health::new(vec![Check {
             name: "pod-watch",
             test: Box::new(|| Err("no list yet".into())),
-        }])),
+        }]),
         own_metrics: Box::new(|| "# EOF\n".to_owned()),
         now: || at(5),
         discovery: Discovery::default(),
@@ -261,7 +261,7 @@ async fn health_tells_its_checks_and_liveness_has_none() {
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(
         body,
-        "[+]ping ok\n[+]shutdown ok\n[-]pod-watch failed: no list yet\nreadyz check failed\n"
+        "[+]ping ok\n[-]pod-watch failed: no list yet\nreadyz check failed\n"
     );
     assert_eq!(get(&router, "/readyz?exclude=pod-watch", &[]).await.2, "ok");
     assert_eq!(get(&router, "/livez", &[]).await.2, "ok");

@@ -59,19 +59,39 @@ impl Core {
             return Err(BuildError(faults));
         }
         let default_max_age = config.default_max_age();
-        let oldest = rules.iter().filter_map(|rule| rule.max_age).fold(default_max_age, Duration::max);
+        let oldest = rules
+            .iter()
+            .filter_map(|rule| rule.max_age)
+            .fold(default_max_age, Duration::max);
         let mut limits = Limits::default();
         limits.retention = limits.retention.max(oldest);
         let store = Store::new(limits);
         let engine = Arc::new(Embedded::new(Arc::clone(&store)));
-        let provider = Arc::new(Provider::new(rules, default_max_age, engine, lister, mapper));
+        let provider = Arc::new(Provider::new(
+            rules,
+            default_max_age,
+            engine,
+            lister,
+            mapper,
+        ));
         let statistics = Arc::new(Statistics::default());
-        Ok(Self { store, provider, statistics, jobs, limits: config.scrape.limits.clone() })
+        Ok(Self {
+            store,
+            provider,
+            statistics,
+            jobs,
+            limits: config.scrape.limits.clone(),
+        })
     }
 
     /// Starts to find targets, to scrape them, and to keep the catalog; ends with `cancel`. `client` finds the targets that
     /// are Kubernetes objects.
-    pub fn start(&self, client: Option<kube::Client>, tasks: &TaskTracker, cancel: &CancellationToken) {
+    pub fn start(
+        &self,
+        client: Option<kube::Client>,
+        tasks: &TaskTracker,
+        cancel: &CancellationToken,
+    ) {
         let (sender, targets) = watch::channel(Arc::new(TargetSet::default()));
         let finding = targets::run(
             self.jobs.clone(),
@@ -113,11 +133,24 @@ fn rules(config: &Config) -> (Vec<Rule>, Vec<Fault>) {
         let text = match preset {
             Preset::DcgmExporter => DCGM_EXPORTER_PRESET,
         };
-        let rules: Vec<DiscoveryRule> = serde_saphyr::from_str(text).expect("a test reads every preset");
+        let rules: Vec<DiscoveryRule> =
+            serde_saphyr::from_str(text).expect("a test reads every preset");
         let name = preset.name();
-        written.extend(rules.into_iter().enumerate().map(|(index, rule)| (format!("preset {name}[{index}]"), rule)));
+        written.extend(
+            rules
+                .into_iter()
+                .enumerate()
+                .map(|(index, rule)| (format!("preset {name}[{index}]"), rule)),
+        );
     }
-    written.extend(config.rules.iter().cloned().enumerate().map(|(index, rule)| (format!("rules[{index}]"), rule)));
+    written.extend(
+        config
+            .rules
+            .iter()
+            .cloned()
+            .enumerate()
+            .map(|(index, rule)| (format!("rules[{index}]"), rule)),
+    );
     let (mut rules, mut faults) = (Vec::new(), Vec::new());
     for (id, rule) in &written {
         match Rule::compile(id, rule) {

@@ -27,10 +27,27 @@ pub struct Front {
 /// # Errors
 /// Where the address cannot be taken.
 pub async fn open(core: &Core, front: Front) -> Result<Running, ServeError> {
-    let Front { listen, authenticator, authorizer, mut checks } = front;
+    let Front {
+        listen,
+        authenticator,
+        authorizer,
+        mut checks,
+    } = front;
     let draining = listen.draining.clone();
-    let not_draining = move || if draining.is_cancelled() { Err("shutting down".to_owned()) } else { Ok(()) };
-    checks.insert(0, Check { name: "shutdown", test: Box::new(not_draining) });
+    let not_draining = move || {
+        if draining.is_cancelled() {
+            Err("shutting down".to_owned())
+        } else {
+            Ok(())
+        }
+    };
+    checks.insert(
+        0,
+        Check {
+            name: "shutdown",
+            test: Box::new(not_draining),
+        },
+    );
     let metrics = listen.metrics.clone();
     let own = OwnMetrics::new(
         Arc::clone(&core.statistics),
@@ -46,5 +63,9 @@ pub async fn open(core: &Core, front: Front) -> Result<Running, ServeError> {
         discovery: Discovery::default(),
     }));
     let guarded = server::guarded(router, authenticator, authorizer, &metrics);
-    server::serve(listen, server::protected(guarded, Protection::default(), &metrics)).await
+    server::serve(
+        listen,
+        server::protected(guarded, Protection::default(), &metrics),
+    )
+    .await
 }

@@ -2,10 +2,8 @@
 //! replicas.
 
 use std::collections::BTreeMap;
-use std::str;
 use std::time::Duration;
 
-use k8s_openapi::ByteString;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -56,13 +54,19 @@ impl OwnCertificate {
     ///
     /// # Errors
     /// Where the Secret cannot be had, or is not what it should be.
-    pub(super) async fn load(client: kube::Client, service: ServiceName) -> Result<Self, OwnCertificateError> {
+    pub(super) async fn load(
+        client: kube::Client,
+        service: ServiceName,
+    ) -> Result<Self, OwnCertificateError> {
         let end = tokio::time::Instant::now() + PATIENCE;
         let secret = loop {
             match read(&client, &service).await {
                 Ok(secret) => break secret,
                 Err(error @ IdentityError::Request { .. }) if tokio::time::Instant::now() < end => {
-                    warn!(error = &error as &dyn std::error::Error, "no serving certificate yet");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "no serving certificate yet"
+                    );
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -70,7 +74,12 @@ impl OwnCertificate {
         };
         let shown = ServingCertificate::from_pem(bytes(&secret, CERTIFICATE), bytes(&secret, KEY))?;
         let authority = watch::Sender::new(Some(bytes(&secret, AUTHORITY).to_vec()));
-        Ok(Self { client, service, shown, authority })
+        Ok(Self {
+            client,
+            service,
+            shown,
+            authority,
+        })
     }
 
     /// What to show to clients, now and after each renewal.
@@ -86,14 +95,21 @@ impl OwnCertificate {
     /// Takes part in renewals until `cancel`.
     pub(super) async fn keep_current(self, cancel: CancellationToken) {
         let mut wait = LOOK_INTERVAL;
-        while cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+        while cancel
+            .run_until_cancelled(tokio::time::sleep(wait))
+            .await
+            .is_some()
+        {
             match read(&self.client, &self.service).await {
                 Ok(secret) => {
                     self.take(&secret);
                     wait = LOOK_INTERVAL;
                 }
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "the serving certificate cannot be checked");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the serving certificate cannot be checked"
+                    );
                     wait = LOOK_INTERVAL / 10;
                 }
             }
@@ -111,17 +127,26 @@ impl OwnCertificate {
             differs
         });
         let before = self.shown.validity();
-        match self.shown.replace(bytes(secret, CERTIFICATE), bytes(secret, KEY)) {
+        match self
+            .shown
+            .replace(bytes(secret, CERTIFICATE), bytes(secret, KEY))
+        {
             Ok(()) if self.shown.validity() != before => {
                 info!(until = %self.shown.validity().not_after, "serving certificate replaced");
             }
             Ok(()) => {}
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "the new serving certificate is not usable"),
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                "the new serving certificate is not usable"
+            ),
         }
     }
 }
 
-async fn read(client: &kube::Client, service: &ServiceName) -> Result<SecretBytes, IdentityError<PkiError>> {
+async fn read(
+    client: &kube::Client,
+    service: &ServiceName,
+) -> Result<SecretBytes, IdentityError<PkiError>> {
     let name = format!("{}-tls", service.name);
     let hosts = hosts(service);
     let make = || make(&hosts, Timestamp::now());
@@ -143,20 +168,27 @@ fn hosts(service: &ServiceName) -> [String; 4] {
 fn make(hosts: &[String], now: Timestamp) -> Result<SecretBytes, PkiError> {
     let authority = Authority::generate("gpu-metrics-adapter-ca", AUTHORITY_LIFE, now)?;
     let mut secret = leaf(&authority, hosts, now)?;
-    secret.insert(AUTHORITY.to_owned(), text(authority.certificate()));
-    secret.insert(AUTHORITY_KEY.to_owned(), text(&authority.key()));
+    secret.insert(AUTHORITY.to_owned(), authority.certificate().into());
+    secret.insert(AUTHORITY_KEY.to_owned(), authority.key().into_bytes());
     Ok(secret)
 }
 
 /// What to change in the Secret: the leaf at two thirds of its life, and the authority with it when its own two thirds are
 /// over. The old authority then stays in the bundle beside the new one, since another replica still shows its leaf.
-fn renew(secret: &SecretBytes, hosts: &[String], now: Timestamp) -> Result<Option<SecretBytes>, PkiError> {
+fn renew(
+    secret: &SecretBytes,
+    hosts: &[String],
+    now: Timestamp,
+) -> Result<Option<SecretBytes>, PkiError> {
     let authorities = utf8(secret, AUTHORITY);
     let authority = Authority::from_pem(authorities, utf8(secret, AUTHORITY_KEY))?;
     if authority.validity().needs_renewal(now) {
         let mut renewed = make(hosts, now)?;
         let new = utf8(&renewed, AUTHORITY).to_owned();
-        renewed.insert(AUTHORITY.to_owned(), text(&format!("{new}{}", authority.certificate())));
+        renewed.insert(
+            AUTHORITY.to_owned(),
+            format!("{new}{}", authority.certificate()).into_bytes(),
+        );
         return Ok(Some(renewed));
     }
     if Validity::of_pem(utf8(secret, CERTIFICATE))?.needs_renewal(now) {
@@ -168,7 +200,80 @@ fn renew(secret: &SecretBytes, hosts: &[String], now: Timestamp) -> Result<Optio
 fn leaf(authority: &Authority, hosts: &[String], now: Timestamp) -> Result<SecretBytes, PkiError> {
     let pair = authority.serving(hosts, CERTIFICATE_LIFE, now)?;
     Ok(BTreeMap::from([
-        (CERTIFICATE.to_owned(), text(&pair.certificate)),
-        (KEY.to_owned(), text(&pair.key)),
+        (CERTIFICATE.to_owned(), pair.certificate.into_bytes()),
+        (KEY.to_owned(), pair.key.into_bytes()),
     ]))
+}
+
+/// `load_or_create` gives only Secrets that have every key.
+fn bytes<'a>(secret: &'a SecretBytes, key: &str) -> &'a [u8] {
+    secret.get(key).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What is not text is not PEM either, and is refused as such.
+fn utf8<'a>(secret: &'a SecretBytes, key: &str) -> &'a str {
+    std::str::from_utf8(bytes(secret, key)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn at(days: u32) -> Timestamp {
+        Timestamp::from_millis(1_795_464_000_000).plus(DAY * days)
+    }
+
+    fn service_hosts() -> [String; 4] {
+        hosts(&ServiceName {
+            namespace: "gpu".into(),
+            name: "adapter".into(),
+        })
+    }
+
+    #[test]
+    fn the_leaf_is_renewed_at_two_thirds_of_its_life_under_the_same_authority() {
+        let hosts = service_hosts();
+        let secret = make(&hosts, at(0)).expect("made");
+        assert_eq!(renew(&secret, &hosts, at(200)).expect("readable"), None);
+        let renewed = renew(&secret, &hosts, at(250))
+            .expect("readable")
+            .expect("due");
+        assert_eq!(
+            renewed.keys().collect::<Vec<_>>(),
+            [CERTIFICATE, KEY],
+            "the authority stays"
+        );
+        assert!(
+            ServingCertificate::from_pem(bytes(&renewed, CERTIFICATE), bytes(&renewed, KEY))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_new_authority_stands_beside_the_old_one() {
+        let hosts = service_hosts();
+        let secret = make(&hosts, at(0)).expect("made");
+        let renewed = renew(&secret, &hosts, at(2500))
+            .expect("readable")
+            .expect("due");
+        let bundle = utf8(&renewed, AUTHORITY);
+        assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
+        assert!(bundle.ends_with(utf8(&secret, AUTHORITY)));
+        let again = renew(&renewed, &hosts, at(5000))
+            .expect("readable")
+            .expect("due");
+        assert_eq!(
+            utf8(&again, AUTHORITY).matches("BEGIN CERTIFICATE").count(),
+            2,
+            "the oldest one goes"
+        );
+    }
+
+    #[test]
+    fn what_is_no_identity_is_refused() {
+        let secret = BTreeMap::from([(AUTHORITY.to_owned(), b"\xff".to_vec())]);
+        assert!(renew(&secret, &service_hosts(), at(0)).is_err());
+    }
 }

@@ -18,9 +18,14 @@ pub(super) struct ClusterReviewer {
 }
 
 impl Reviewer for ClusterReviewer {
-    fn token_review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<User>, ReviewError>> {
+    fn token_review<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Option<User>, ReviewError>> {
         async move {
-            let status = reviews::token_review(&self.client, token, &[]).await.map_err(failed)?;
+            let status = reviews::token_review(&self.client, token, &[])
+                .await
+                .map_err(failed)?;
             match (status.authenticated.unwrap_or(false), status.user) {
                 (true, Some(info)) => Ok(user(info)),
                 _ => Ok(None),
@@ -35,12 +40,19 @@ impl Reviewer for ClusterReviewer {
         attributes: &'a RequestAttributes,
     ) -> BoxFuture<'a, Result<Decision, ReviewError>> {
         async move {
-            let status = reviews::subject_access_review(&self.client, spec(user, attributes)).await.map_err(failed)?;
+            let status = reviews::subject_access_review(&self.client, spec(user, attributes))
+                .await
+                .map_err(failed)?;
             let denied = status.denied.unwrap_or(false);
             if status.allowed && denied {
-                return Err(ReviewError::Failed("the review both allows and denies".into()));
+                return Err(ReviewError::Failed(
+                    "the review both allows and denies".into(),
+                ));
             }
-            Ok(Decision { allowed: status.allowed && !denied, reason: status.reason.unwrap_or_default() })
+            Ok(Decision {
+                allowed: status.allowed && !denied,
+                reason: status.reason.unwrap_or_default(),
+            })
         }
         .boxed()
     }
@@ -66,11 +78,20 @@ fn spec(user: &User, attributes: &RequestAttributes) -> SubjectAccessReviewSpec 
         user: Some(user.name.clone()),
         uid: user.uid.clone(),
         groups: Some(user.groups.clone()),
-        extra: (!user.extra.is_empty()).then(|| user.extra.clone().into_iter().collect::<BTreeMap<_, _>>()),
+        extra: (!user.extra.is_empty())
+            .then(|| user.extra.clone().into_iter().collect::<BTreeMap<_, _>>()),
         ..SubjectAccessReviewSpec::default()
     };
     match attributes {
-        RequestAttributes::Resource { verb, group, version, namespace, resource, subresource, name } => {
+        RequestAttributes::Resource {
+            verb,
+            group,
+            version,
+            namespace,
+            resource,
+            subresource,
+            name,
+        } => {
             spec.resource_attributes = Some(ResourceAttributes {
                 verb: some(verb),
                 group: some(group),
@@ -83,7 +104,10 @@ fn spec(user: &User, attributes: &RequestAttributes) -> SubjectAccessReviewSpec 
             });
         }
         RequestAttributes::NonResource { verb, path } => {
-            spec.non_resource_attributes = Some(NonResourceAttributes { verb: some(verb), path: some(path) });
+            spec.non_resource_attributes = Some(NonResourceAttributes {
+                verb: some(verb),
+                path: some(path),
+            });
         }
     }
     spec

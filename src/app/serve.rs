@@ -1,0 +1,251 @@
+//! The adapter in a cluster: what is started, in which order, and how it stops.
+//!
+//! Order of stopping: not ready, notice, no more connections, requests finished; then scrapes and watches. A second signal
+//! ends the process at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::api::Check;
+use crate::auth::{Authenticator, Authorizer, HEALTH_PATHS, Trust};
+use crate::cluster::connect::ConnectError;
+use crate::cluster::registration::Registration;
+pub use crate::cluster::registration::ServiceName;
+use crate::cluster::{self, Objects, StaticMapper};
+use crate::config::Config;
+use crate::server::{
+    Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
+    ServingCertificate,
+};
+
+use super::identity::OwnCertificate;
+pub use super::identity::OwnCertificateError;
+use super::reviewer::ClusterReviewer;
+use super::{BuildError, Core, Front, open};
+
+/// The APIServices that are ours.
+const API_SERVICES: [&str; 2] = [
+    "v1beta1.custom.metrics.k8s.io",
+    "v1beta2.custom.metrics.k8s.io",
+];
+
+/// How long a new replica is not ready for want of the first list of pods. After that it is ready without: a group that
+/// does not answer would keep namespaces from being deleted.
+const FIRST_LIST: Duration = Duration::from_secs(30);
+
+/// How long requests may take to finish once the server stops.
+const FINISH: Duration = Duration::from_secs(15);
+
+/// How the adapter is run.
+#[derive(Debug)]
+pub struct Settings {
+    /// The configuration.
+    pub config: Config,
+    /// The kubeconfig outside a cluster; inside, the service account is used.
+    pub kubeconfig: Option<PathBuf>,
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// The Service that the APIServices refer to.
+    pub service: ServiceName,
+    /// Certificate and key in files that someone else renews. Without them the adapter makes its own, and keeps the
+    /// `caBundle` of its APIServices.
+    pub certificate_files: Option<(PathBuf, PathBuf)>,
+    /// How long to go on serving after the signal to stop, until the endpoints know.
+    pub shutdown_delay: Duration,
+}
+
+/// Why the adapter does not, or no longer, serve.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration's rules or jobs are faulty.
+    #[error("the configuration is faulty:\n{0}")]
+    Build(#[from] BuildError),
+    /// There is no way to the cluster.
+    #[error("cannot reach the cluster")]
+    Connect(#[from] ConnectError),
+    /// There is no certificate in the files.
+    #[error("cannot serve with the given certificate")]
+    Certificate(#[from] CertificateError),
+    /// The adapter's own certificate cannot be had.
+    #[error("no serving certificate")]
+    OwnCertificate(#[from] OwnCertificateError),
+    /// It cannot listen.
+    #[error("cannot serve")]
+    Serve(#[from] ServeError),
+    /// The system does not deliver signals.
+    #[error("cannot wait for signals")]
+    Signals(#[from] std::io::Error),
+}
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+/// Where it cannot begin, or the server ends by itself.
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    let mut stop = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let client = cluster::connect(settings.kubeconfig.as_deref()).await?;
+    let tasks = TaskTracker::new();
+    let cancel = CancellationToken::new();
+
+    let (objects, watches) = cluster::watch_objects(client.clone());
+    tasks.spawn(watches.run(cancel.clone()));
+    let core = Core::build(
+        &settings.config,
+        Arc::clone(&objects) as _,
+        Arc::new(StaticMapper),
+    )?;
+    core.start(Some(client.clone()), &tasks, &cancel);
+
+    let reviewer = Arc::new(ClusterReviewer {
+        client: client.clone(),
+    });
+    let authenticator = Arc::new(Authenticator::new(Arc::clone(&reviewer) as _));
+    tasks.spawn(follow_trust(
+        client.clone(),
+        Arc::clone(&authenticator),
+        tasks.clone(),
+        cancel.clone(),
+    ));
+    let certificate = certificate(&settings, &client, &tasks, &cancel).await?;
+
+    let listen = Listen {
+        address: settings.address,
+        certificate,
+        admission: Admission::default(),
+        draining: CancellationToken::new(),
+        metrics: ServerMetrics::default(),
+    };
+    let front = Front {
+        listen,
+        authenticator: Arc::clone(&authenticator),
+        authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
+        checks: checks(authenticator, objects),
+    };
+    let mut running = open(&core, front).await?;
+    info!(address = %running.address(), service = %settings.service, "serving");
+
+    tokio::select! {
+        _ = stop.recv() => {}
+        _ = interrupt.recv() => {}
+        error = running.ended() => {
+            error!(error = &error as &dyn std::error::Error, "the server has ended");
+            return Err(error.into());
+        }
+    }
+    info!("stopping; a second signal ends at once");
+    let drain = Drain {
+        notice: settings.shutdown_delay,
+        finish: FINISH,
+    };
+    let orderly = async {
+        let cut_off = running.drain(drain).await;
+        if cut_off > 0 {
+            warn!(connections = cut_off, "connections cut off");
+        }
+        cancel.cancel();
+        tasks.close();
+        tasks.wait().await;
+    };
+    tokio::select! {
+        () = orderly => {}
+        _ = stop.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// The certificate to serve with, and the tasks that keep it, and what others believe of it, current.
+async fn certificate(
+    settings: &Settings,
+    client: &kube::Client,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Result<ServingCertificate, RunError> {
+    if let Some((chain, key)) = &settings.certificate_files {
+        let files = CertificateFiles::load(chain, key).await?;
+        let certificate = files.certificate();
+        tasks.spawn(files.keep_current(cancel.clone()));
+        return Ok(certificate);
+    }
+    let own = OwnCertificate::load(client.clone(), settings.service.clone()).await?;
+    let names = API_SERVICES.map(str::to_owned).into();
+    let registration = Registration::new(
+        client.clone(),
+        names,
+        settings.service.clone(),
+        own.authority(),
+    );
+    tasks.spawn(registration.run(cancel.clone()));
+    let certificate = own.certificate();
+    tasks.spawn(own.keep_current(cancel.clone()));
+    Ok(certificate)
+}
+
+/// Hands every usable state of the trust ConfigMap to the authenticator. One that cannot be read changes nothing.
+async fn follow_trust(
+    client: kube::Client,
+    authenticator: Arc<Authenticator>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+) {
+    let (trust, watch) = cluster::watch_trust(client);
+    tasks.spawn(watch.run(cancel.clone()));
+    let mut data = trust.data();
+    loop {
+        let map = data.borrow_and_update().clone();
+        match map.as_ref().map(Trust::from_config_map) {
+            None => {}
+            Some(Ok(trust)) => authenticator.set_trust(trust),
+            Some(Err(error)) => error!(
+                error = &error as &dyn std::error::Error,
+                "ConfigMap kube-system/extension-apiserver-authentication is not usable; the trust before it stays"
+            ),
+        }
+        if !matches!(
+            cancel.run_until_cancelled(data.changed()).await,
+            Some(Ok(()))
+        ) {
+            return;
+        }
+    }
+}
+
+/// What readiness depends on. Never on data: the exporters may all be dead.
+fn checks(authenticator: Arc<Authenticator>, objects: Arc<Objects>) -> Vec<Check> {
+    let started = Instant::now();
+    let trust = move || {
+        let wanted = "the ConfigMap kube-system/extension-apiserver-authentication has not been read: \
+                      nobody's identity can be checked";
+        if authenticator.has_trust() {
+            Ok(())
+        } else {
+            Err(wanted.to_owned())
+        }
+    };
+    let first_list = move || {
+        if objects.synced() || started.elapsed() > FIRST_LIST {
+            return Ok(());
+        }
+        Err("waiting for the first list of pods and namespaces".to_owned())
+    };
+    vec![
+        Check {
+            name: "trust",
+            test: Box::new(trust),
+        },
+        Check {
+            name: "objects",
+            test: Box::new(first_list),
+        },
+    ]
+}

@@ -1,0 +1,127 @@
+//! `serve`: the adapter in a cluster.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+
+use crate::app::serve::{RunError, ServiceName, Settings};
+use crate::config::Config;
+use crate::config::scrape::units::parse_duration;
+use crate::{cluster, telemetry};
+
+/// The namespace of a pod, as its service account knows it.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// The name of the Service in the manifests.
+const SERVICE: &str = "gpu-metrics-adapter";
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The configuration file; without one the defaults serve the GPU metrics of a dcgm-exporter.
+    #[arg(long, env = "GPU_METRICS_ADAPTER_CONFIG")]
+    config: Option<PathBuf>,
+    /// The kubeconfig of the cluster; without one the pod's service account is used.
+    #[arg(long, alias = "lister-kubeconfig")]
+    kubeconfig: Option<PathBuf>,
+    /// The address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// The port to serve HTTPS on.
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    /// The Service that the APIServices refer to, as NAMESPACE/NAME. Default: gpu-metrics-adapter in the pod's namespace.
+    #[arg(long, env = "GPU_METRICS_ADAPTER_SERVICE")]
+    service: Option<Service>,
+    /// A certificate file (PEM, leaf first) to serve with, re-read when it changes. Without it the adapter makes its own,
+    /// keeps it in a Secret, and keeps the caBundle of its APIServices.
+    #[arg(long, requires = "tls_private_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, requires = "tls_cert_file")]
+    tls_private_key_file: Option<PathBuf>,
+    /// How long to go on serving after the signal to stop, so that no client is sent to a replica that is gone.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    shutdown_delay_duration: Duration,
+    /// What to log: a level, or directives such as info,gpu_metrics_adapter::scrape=debug.
+    #[arg(long, env = "GPU_METRICS_ADAPTER_LOG", default_value = "info")]
+    log: String,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `NAMESPACE/NAME`.
+#[derive(Clone, Debug)]
+struct Service(ServiceName);
+
+impl FromStr for Service {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((namespace, name))
+                if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+            {
+                Ok(Self(ServiceName {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                }))
+            }
+            _ => Err("must be NAMESPACE/NAME"),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "must be a duration such as 5s or 1m30s".to_owned())
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let format = match self.log_format {
+            LogFormat::Text => telemetry::LogFormat::Text,
+            LogFormat::Json => telemetry::LogFormat::Json,
+        };
+        telemetry::start_logging(format, &self.log, cluster::LOG_DIRECTIVES)
+            .map_err(|reason| anyhow!("--log {}: {reason}", self.log))?;
+        let config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None => Config::default(),
+        };
+        let settings = Settings {
+            config,
+            kubeconfig: self.kubeconfig,
+            address: SocketAddr::new(self.bind_address, self.secure_port),
+            service: self
+                .service
+                .map_or_else(own_service, |service| Ok(service.0))?,
+            certificate_files: self.tls_cert_file.zip(self.tls_private_key_file),
+            shutdown_delay: self.shutdown_delay_duration,
+        };
+        super::runtime()?
+            .block_on(crate::app::serve::run(settings))
+            .map_err(|error| match error {
+                RunError::Build(faults) => faults.into(),
+                error => error.into(),
+            })
+    }
+}
+
+fn own_service() -> anyhow::Result<ServiceName> {
+    let namespace = std::fs::read_to_string(NAMESPACE_FILE)
+        .context("outside a cluster --service NAMESPACE/NAME is needed")?;
+    Ok(ServiceName {
+        namespace: namespace.trim().to_owned(),
+        name: SERVICE.to_owned(),
+    })
+}
