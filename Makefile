@@ -1,0 +1,46 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both need Rust (rustup reads rust-toolchain.toml), a C compiler
+# for Rust's linker, and make; `make test` also needs Go. Nothing is installed outside this folder but:
+#   - Rust crates into Cargo's own cache and target/,
+#   - for `make test`, Go modules into Go's own cache, and a Kubernetes control plane built from them into
+#     $XDG_CACHE_HOME/gpu-metrics-adapter (about 0.4 GB; built once, about ten minutes on two cores).
+
+CARGO ?= cargo
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit cluster bench clean-cache
+
+help: ## Show what can be made.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: need-rust ## Show the main job on this machine, no cluster needed; two minutes.
+	@$(CARGO) run --locked -- demo
+
+test: check unit cluster ## Everything: format, lints, unit tests, tests over TLS, and a real control plane.
+
+check: need-rust ## Format and lints.
+	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "error: rustfmt is missing; run: rustup component add rustfmt" >&2; exit 1; }
+	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo "error: clippy is missing; run: rustup component add clippy" >&2; exit 1; }
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- --deny warnings
+
+unit: need-rust ## Tests that need no cluster.
+	$(CARGO) test --locked
+
+cluster: need-rust need-go ## Tests against a real Kubernetes control plane on loopback.
+	tests/controlplane/build.sh >/dev/null
+	$(CARGO) test --locked --test cluster -- --include-ignored
+
+bench: need-rust ## Benchmarks; see docs/benchmarks.md.
+	$(CARGO) bench --locked
+
+clean-cache: ## Remove the built control plane.
+	rm -rf "$${GPU_METRICS_ADAPTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/gpu-metrics-adapter}"
+
+.PHONY: need-rust need-go
+need-rust:
+	@command -v $(CARGO) >/dev/null || { echo "error: cargo is not on the PATH; install Rust with rustup (rustup.rs)" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "error: there is no C compiler (cc), which Rust links with; install gcc or clang" >&2; exit 1; }
+
+need-go:
+	@command -v go >/dev/null || { echo "error: go is not on the PATH; the cluster tests build Kubernetes with it; install Go 1.26 or newer" >&2; exit 1; }
