@@ -72,43 +72,22 @@ pub enum ConfigError {
         /// What is wrong, with line, column and the lines around it.
         message: String,
     },
-    /// Its values do not make sense.
-    #[error("{path}: {}", list(.faults))]
-    Faults {
-        /// The file.
-        path: PathBuf,
-        /// All that is wrong.
-        faults: Vec<Fault>,
-    },
-}
-
-fn list(faults: &[Fault]) -> String {
-    let faults: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-    faults.concat()
 }
 
 impl Config {
-    /// Reads and validates a file.
+    /// Reads a file. Whether its values make sense is found out when it is put to work, all faults at once.
     ///
     /// # Errors
-    /// Where it cannot be read, is not of the right form, or does not make sense; then with all its faults.
+    /// Where it cannot be read, or is not of the right form.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;
-        let config = Self::parse(&text).map_err(|message| ConfigError::Form {
+        Self::parse(&text).map_err(|message| ConfigError::Form {
             path: path.to_owned(),
             message,
-        })?;
-        let faults = config.validate();
-        if !faults.is_empty() {
-            return Err(ConfigError::Faults {
-                path: path.to_owned(),
-                faults,
-            });
-        }
-        Ok(config)
+        })
     }
 
     /// Reads the form of a configuration, without validating its values. An empty text is the default.
@@ -121,14 +100,12 @@ impl Config {
         Ok(config.unwrap_or_default())
     }
 
-    /// All that is wrong with the values of this room. Rules are compiled, and judged, by [`crate::rules`].
+    /// What is wrong with the values at the top; sections and rules are judged where they are compiled.
     pub fn validate(&self) -> Vec<Fault> {
-        let in_section = |fault: Fault| Fault::new(format!("scrape.{}", fault.path), fault.message);
-        let mut faults: Vec<Fault> = self.scrape.validate().into_iter().map(in_section).collect();
-        if self.max_age.is_some_and(|age| age.is_zero()) {
-            faults.push(Fault::new("maxAge", "must be more than 0"));
-        }
-        faults
+        let zero = self.max_age.is_some_and(|age| age.is_zero());
+        zero.then(|| Fault::new("maxAge", "must be more than 0"))
+            .into_iter()
+            .collect()
     }
 
     /// The age limit of rules that have none of their own.
@@ -201,13 +178,8 @@ mod tests {
 
     #[test]
     fn faults_say_where() {
-        let config =
-            Config::parse("maxAge: 0s\nscrape: {interval: 0s}").expect("the form is right");
-        let faults: Vec<String> = config
-            .validate()
-            .into_iter()
-            .map(|fault| fault.path)
-            .collect();
-        assert_eq!(faults, ["scrape.interval", "maxAge"]);
+        let config = Config::parse("maxAge: 0s").expect("the form is right");
+        let faults: Vec<String> = config.validate().iter().map(Fault::to_string).collect();
+        assert_eq!(faults, ["maxAge: must be more than 0"]);
     }
 }

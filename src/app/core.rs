@@ -25,7 +25,7 @@ const CATALOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a configuration cannot be put to work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))]
+#[error("the configuration is faulty:{}", .0.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
 pub struct BuildError(pub Vec<Fault>);
 
 /// Everything that answers, built and not yet running.
@@ -52,9 +52,12 @@ impl Core {
     ) -> Result<Self, BuildError> {
         let (rules, mut faults) = rules(config);
         let jobs = targets::compile(&config.scrape).unwrap_or_else(|more| {
-            faults.extend(more);
+            let in_section =
+                |fault: Fault| Fault::new(format!("scrape.{}", fault.path), fault.message);
+            faults.extend(more.into_iter().map(in_section));
             Vec::new()
         });
+        faults.extend(config.validate());
         if !faults.is_empty() {
             return Err(BuildError(faults));
         }

@@ -66,7 +66,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The configuration's rules or jobs are faulty.
-    #[error("the configuration is faulty:\n{0}")]
+    #[error(transparent)]
     Build(#[from] BuildError),
     /// There is no way to the cluster.
     #[error("cannot reach the cluster")]

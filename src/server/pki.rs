@@ -130,7 +130,7 @@ impl Authority {
         })
     }
 
-    /// An authority that was made before, to sign again.
+    /// An authority that was made before, to sign again. Of a bundle it is the first certificate; the others are left out.
     ///
     /// # Errors
     ///
@@ -155,8 +155,12 @@ impl Authority {
         if repeated || parsed.subject().iter().count() != parts.len() {
             return Err(PkiError::UnusableName);
         }
+        const END: &str = "-----END CERTIFICATE-----\n";
+        let end = certificate
+            .find(END)
+            .map_or(certificate.len(), |at| at + END.len());
         Ok(Self {
-            certificate: certificate.to_owned(),
+            certificate: certificate[..end].to_owned(),
             validity: Validity::of_der(&der)?,
             issuer: Issuer::from_ca_cert_der(&der, key).map_err(PkiError::Make)?,
         })
