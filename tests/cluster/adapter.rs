@@ -108,11 +108,17 @@ impl Drop for Adapter {
 
 /// Rights, Service and APIServices from the manifests; the port is this adapter's, and nothing of an earlier one is left.
 async fn install(scene: &Scene, port: u16) {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/install.yaml");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/install");
     let manifest = manifest.to_str().expect("a UTF-8 path");
     scene
         .plane
-        .kubectl(&["apply", "--server-side", "-f", manifest])
+        .kubectl(&[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-k",
+            manifest,
+        ])
         .await
         .expect("kubectl apply");
     let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), NAMESPACE);
