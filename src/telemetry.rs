@@ -2,6 +2,7 @@
 //!
 //! Nothing is counted here: each room counts what it does, and [`OwnMetrics`] reads it when somebody asks.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -34,6 +35,7 @@ pub fn start_logging(format: LogFormat, filter: &str, silenced: &str) -> Result<
     let filter =
         EnvFilter::try_new(format!("{filter},{silenced}")).map_err(|error| error.to_string())?;
     let subscriber = tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     // A logger that is there already belongs to a test; it stays.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::follow::{Follow, named};
 use super::request::{bounded, describe};
@@ -169,7 +169,7 @@ impl One<'_> {
         let mut pause = PAUSE;
         match answer {
             Ok(patched) => {
-                info!(apiservice = self.name, "APIService: caBundle set");
+                debug!(apiservice = %self.name, "caBundle set");
                 self.known = Some(Some(patched));
             }
             // Another was first: the watch tells what it is now.
