@@ -8,10 +8,13 @@ mod answer;
 mod compare;
 mod data;
 mod embedded;
+mod engines;
 mod era;
 mod exceptions;
+mod generated;
 mod openmetrics;
 #[path = "../support/process.rs"]
+#[expect(dead_code, reason = "only the cluster tests stop a process and go on")]
 mod process;
 mod prometheus;
 mod remote_write;

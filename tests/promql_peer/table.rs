@@ -6,6 +6,7 @@
 //! - Everything after a `#` at the start of a line is a comment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::answer::Order;
 
@@ -19,7 +20,7 @@ pub(crate) struct Group {
     pub(crate) order: Order,
     /// `refused`: Prometheus refuses each of them, at least at some times. Elsewhere it must answer.
     pub(crate) refused: bool,
-    /// `empty`: some of them never give anything. Elsewhere each query gives something at some time.
+    /// `empty`: they never give anything. Elsewhere at least one query of each line gives something at some time.
     pub(crate) empty: bool,
     /// `instant`: not asked as range queries, which cannot have their type.
     pub(crate) instant: bool,
@@ -31,6 +32,13 @@ pub(crate) struct Case {
     pub(crate) group: Group,
     pub(crate) line: usize,
     pub(crate) query: String,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, line, query } = self;
+        write!(f, "queries.txt:{line} [{}] {query}", group.feature)
+    }
 }
 
 /// All queries of the table.
