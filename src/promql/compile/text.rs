@@ -8,7 +8,7 @@ use super::Refusal;
 
 /// The most words and signs outside of strings. The parser's work and the depth of its tree
 /// grow with them; long lists of pods are inside of strings and do not count.
-const MAX_OPERATORS: usize = 10_000;
+const MAX_OPERATORS: usize = 2_000;
 
 /// The longest text that is looked at.
 const MAX_BYTES: usize = 4 << 20;
@@ -54,8 +54,11 @@ fn scan(query: &str) -> Scan {
             '`' => {
                 let end = rest[1..].find('`').map_or(rest.len(), |end| end + 2);
                 let token = &rest[..end];
-                if token.contains('\\') && token.len() > 1 {
-                    text.push_str(&format!("{:?}", token.trim_matches('`')));
+                if let Some(inside) = raw_string(token)
+                    && inside.contains('\\')
+                {
+                    let escaped = inside.replace('\\', "\\\\").replace('"', "\\\"");
+                    text.push_str(&format!("\"{}\"", escaped.replace('\n', "\\n")));
                     rest = &rest[end..];
                     continue;
                 }
@@ -88,6 +91,10 @@ fn scan(query: &str) -> Scan {
     Scan { text, operators }
 }
 
+fn raw_string(token: &str) -> Option<&str> {
+    token.strip_prefix('`')?.strip_suffix('`')
+}
+
 fn is_word(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, '_' | ':' | '.')
 }
@@ -113,8 +120,8 @@ fn zero_offset(text: &str, word: &str) -> Option<usize> {
     let after = text[word.len()..].trim_start();
     let duration = &after[..after.find(|c| !is_word(c)).unwrap_or(after.len())];
     let unit = duration.trim_start_matches('0');
-    let is_zero = unit.len() < duration.len()
-        && matches!(unit, "ms" | "s" | "m" | "h" | "d" | "w" | "y");
+    let is_zero =
+        unit.len() < duration.len() && matches!(unit, "ms" | "s" | "m" | "h" | "d" | "w" | "y");
     is_zero.then(|| text.len() - after.len() + duration.len())
 }
 
