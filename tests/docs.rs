@@ -76,11 +76,21 @@ fn every_key_of_the_configuration_is_in_the_reference() {
     let mut files = sources(&root().join("src/config"));
     files.push(root().join("src/config.rs"));
     let keys: BTreeSet<String> = files.iter().flat_map(|file| keys(&read(file))).collect();
-    for known in ["scrape", "maxAge", "as", "isNot", "honor_labels", "label_value_length"] {
+    for known in [
+        "scrape",
+        "maxAge",
+        "as",
+        "isNot",
+        "honor_labels",
+        "label_value_length",
+    ] {
         assert!(keys.contains(known), "{known} was not found in {keys:?}");
     }
     let missing: Vec<&String> = keys.difference(&documented).collect();
-    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "not in docs/configuration.md: {missing:?}"
+    );
 }
 
 #[test]
@@ -92,17 +102,27 @@ fn the_flags_of_the_reference_are_the_flags_of_the_program() {
     let help = String::from_utf8(help.stdout).expect("text");
     let flags = |text: &str| -> BTreeSet<String> {
         let flag = pattern("(?m)^ *(?:-., )?(--[a-z-]+)");
-        flag.captures_iter(text).map(|flag| flag[1].to_owned()).collect()
+        flag.captures_iter(text)
+            .map(|flag| flag[1].to_owned())
+            .collect()
     };
     let mut of_program = flags(&help);
     of_program.remove("--help");
     let reference = read("docs/configuration.md");
-    let (_, section) = reference.split_once("## Flags of `serve`").expect("the section");
+    let (_, section) = reference
+        .split_once("## Flags of `serve`")
+        .expect("the section");
     let (section, _) = section.split_once("\n## ").expect("another section");
     let table: String = section
         .lines()
         .filter_map(|line| line.strip_prefix("| `"))
-        .map(|line| line.split('|').next().unwrap_or_default().replace(", `", "\n") + "\n")
+        .map(|line| {
+            line.split('|')
+                .next()
+                .unwrap_or_default()
+                .replace(", `", "\n")
+                + "\n"
+        })
         .collect();
     assert_eq!(flags(&table), of_program);
 }
@@ -157,7 +177,9 @@ fn the_table_of_rooms_is_the_one_that_is_held() {
     let held: BTreeMap<String, BTreeSet<String>> = arrow
         .captures_iter(arrows)
         .map(|arrow| {
-            let others = quoted.captures_iter(&arrow[2]).map(|other| other[1].to_owned());
+            let others = quoted
+                .captures_iter(&arrow[2])
+                .map(|other| other[1].to_owned());
             (arrow[1].to_owned(), others.collect())
         })
         .collect();
@@ -173,7 +195,9 @@ fn the_table_of_rooms_is_the_one_that_is_held() {
         .map(|line| {
             let cells: Vec<&str> = line.split(" | ").collect();
             let room = cells[0].trim_matches(['`', ' ']).to_owned();
-            let others = span.captures_iter(cells[2]).map(|other| other[1].to_owned());
+            let others = span
+                .captures_iter(cells[2])
+                .map(|other| other[1].to_owned());
             (room, others.collect())
         })
         .collect();
@@ -183,8 +207,14 @@ fn the_table_of_rooms_is_the_one_that_is_held() {
 #[test]
 fn links_between_documents_lead_to_files() {
     let link = pattern(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)");
-    let mut documents: Vec<PathBuf> =
-        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "certs/README.md"].map(PathBuf::from).into();
+    let mut documents: Vec<PathBuf> = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "certs/README.md",
+    ]
+    .map(PathBuf::from)
+    .into();
     for folder in ["docs", "docs/adr"] {
         for entry in fs::read_dir(root().join(folder)).expect("a folder") {
             let path = entry.expect("readable").path();
@@ -196,9 +226,21 @@ fn links_between_documents_lead_to_files() {
     let mut links = 0;
     for document in documents {
         let text = read(&document);
-        let folder = root().join(&document).parent().expect("a folder").to_owned();
-        for target in link.captures_iter(&text).map(|found| folder.join(&found[1])) {
-            assert!(target.exists(), "{}: {}", document.display(), target.display());
+        let folder = root()
+            .join(&document)
+            .parent()
+            .expect("a folder")
+            .to_owned();
+        for target in link
+            .captures_iter(&text)
+            .map(|found| folder.join(&found[1]))
+        {
+            assert!(
+                target.exists(),
+                "{}: {}",
+                document.display(),
+                target.display()
+            );
             links += 1;
         }
     }
