@@ -15,6 +15,17 @@ pub(crate) enum Answer {
     Matrix(Vec<(Labels, Vec<(i64, f64)>)>),
 }
 
+impl Answer {
+    /// Whether there is no element in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Vector(points) => points.is_empty(),
+            Self::Matrix(series) => series.is_empty(),
+            Self::Scalar(_) | Self::String(_) => false,
+        }
+    }
+}
+
 /// Why there is no value.
 #[derive(Clone, Debug)]
 pub(crate) enum Refusal {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::answer::Answer;
 use crate::engines::{Engines, When};
 use crate::era::Era;
 use crate::exceptions::EXCEPTIONS;
@@ -46,21 +45,13 @@ async fn report(engines: &Engines, case: &Case) -> Report {
                 .await;
             report.evaluations += 1;
             match expected {
-                Ok(answer) => report.gave |= !is_empty(&answer),
+                Ok(answer) => report.gave |= !answer.is_empty(),
                 Err(refusal) => report.refused = Some(format!("{refusal:?}")),
             }
             report.difference = report.difference.or(difference);
         }
     }
     report
-}
-
-fn is_empty(answer: &Answer) -> bool {
-    match answer {
-        Answer::Vector(points) => points.is_empty(),
-        Answer::Matrix(series) => series.is_empty(),
-        Answer::Scalar(_) | Answer::String(_) => false,
-    }
 }
 
 /// Where the table is not what its headings say: then a query does not test what it seems to.

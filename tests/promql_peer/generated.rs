@@ -4,6 +4,7 @@
 //! makes a last digit the first one (sine, cosine and tangent of huge numbers, the spread of what a hyperbolic tangent
 //! makes nearly equal) or a label (`count_values`); and dates of what is no number (see [`crate::exceptions`]).
 
+use std::cell::Cell;
 use std::str::FromStr;
 
 use proptest::prelude::*;
@@ -261,11 +262,20 @@ fn generated_queries_mean_the_same_to_prometheus() {
     };
     let seed = environment("PEER_SEED").unwrap_or(SEED);
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    // How many evaluations gave something, gave nothing, and were refused.
+    let counts = Cell::new([0_u32; 3]);
     let outcome = TestRunner::new_with_rng(config, rng).run(&vector(), |query| {
         engines.prometheus.runtime.block_on(async {
             for era in Era::ALL {
                 for when in TIMES {
-                    let (_, difference) = engines.compare(&query, Order::Any, era, when).await;
+                    let (expected, difference) =
+                        engines.compare(&query, Order::Any, era, when).await;
+                    let [some, none, refused] = counts.get();
+                    counts.set(match expected {
+                        Ok(answer) if !answer.is_empty() => [some + 1, none, refused],
+                        Ok(_) => [some, none + 1, refused],
+                        Err(_) => [some, none, refused + 1],
+                    });
                     if let Some(text) = difference {
                         return Err(TestCaseError::fail(format!("{query}\n    {text}")));
                     }
@@ -277,4 +287,12 @@ fn generated_queries_mean_the_same_to_prometheus() {
     if let Err(error) = outcome {
         panic!("{error}");
     }
+    let [some, none, refused] = counts.get();
+    eprintln!(
+        "{some} evaluations agree on a value, {none} on an empty one, {refused} on a refusal"
+    );
+    assert!(
+        some * 2 > none + refused,
+        "fewer than a third give anything: the grammar makes too little sense"
+    );
 }
