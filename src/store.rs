@@ -15,7 +15,7 @@ pub use limits::{LimitError, Limits};
 pub use window::Window;
 pub use writer::{Scrape, TargetInfo, TargetWriter};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -23,6 +23,7 @@ use parking_lot::RwLock;
 
 use crate::model::labels::Labels;
 use crate::model::matcher::Matcher;
+use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
 use index::Index;
@@ -144,6 +145,33 @@ impl Store {
             newest: None,
         };
         targets.values().map(status).collect()
+    }
+
+    /// All targets in the order of their registration, each with those of its series that meet all `matchers` and their
+    /// newest values.
+    pub fn targets_with(&self, matchers: &[Matcher]) -> Vec<(TargetStatus, Vec<(Labels, Sample)>)> {
+        // Held throughout: no target can go meanwhile, so that an address names one target only.
+        let index = self.index.read();
+        let mut series: HashMap<*const Block, Vec<(Labels, Sample)>> = HashMap::new();
+        Index::visit_by_block(&index.find(matchers), |block, state, entries| {
+            let newest = |entry: &&index::Entry| {
+                let (older, newer) = state.windows[entry.slot].as_slices();
+                let last = newer.last().or(older.last())?;
+                Some((entry.labels.clone(), *last))
+            };
+            series.insert(block, entries.iter().filter_map(newest).collect());
+        });
+        let targets = self.targets.read();
+        let with_series = |block: &Arc<Block>| {
+            let series = series.remove(&Arc::as_ptr(block)).unwrap_or_default();
+            let status = TargetStatus {
+                info: block.info.clone(),
+                health: block.state.read().health.clone(),
+                newest: series.iter().map(|(_, sample)| sample.timestamp).max(),
+            };
+            (status, series)
+        };
+        targets.values().map(with_series).collect()
     }
 
     /// A number that changes whenever a series appears or goes.

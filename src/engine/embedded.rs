@@ -150,7 +150,7 @@ impl Engine for Embedded {
 }
 
 /// The store as an evaluation sees it.
-struct Reader<'a>(&'a Store);
+pub(super) struct Reader<'a>(pub(super) &'a Store);
 
 impl SeriesReader for Reader<'_> {
     fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
