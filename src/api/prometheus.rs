@@ -2,6 +2,9 @@
 //! curl, Grafana's Prometheus data source, promtool.
 //!
 //! The HPA's answers come first: a question is worked on away from the threads that answer the HPA, few at a time.
+//!
+//! To Kubernetes these are paths that are no resources. A user may ask by a ClusterRole with `nonResourceURLs:
+//! ["/api/v1/*"]` and `verbs: [get, post]`; it lets them read the metrics of all namespaces.
 
 mod answer;
 mod endpoint;

@@ -116,18 +116,11 @@ impl Parameters {
         }
     }
 
-    /// The selectors `match[]`. None of them may match everything.
+    /// The selectors `match[]`. That none of them may match everything, the parser sees to.
     pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, Refused> {
+        let refuse = |error| Refused::compile("match[]", &error);
         self.all("match[]")
-            .map(|text| {
-                let matchers = QueryService::selector(text)
-                    .map_err(|error| Refused::compile("match[]", &error))?;
-                if matchers.iter().all(|matcher| matcher.matches("")) {
-                    let message = "match[] must contain at least one non-empty matcher";
-                    return Err(Refused::parameter("match[]", message));
-                }
-                Ok(matchers)
-            })
+            .map(|text| QueryService::selector(text).map_err(refuse))
             .collect()
     }
 }
