@@ -84,6 +84,7 @@ fn scrape(store: &Arc<Store>, namespace: &str, pods: usize) -> TargetWriter {
 
 fn answers(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .expect("a runtime");
     let mut group = c.benchmark_group("answer");

@@ -168,3 +168,38 @@ fn rules(config: &Config) -> (Vec<Rule>, Vec<Fault>) {
     }
     (rules, faults)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::StaticMapper;
+    use crate::model::objects::{GroupResource, ListError, ObjectRef};
+    use crate::model::selector::Selector;
+
+    struct Nothing;
+
+    impl ObjectLister for Nothing {
+        fn list(
+            &self,
+            _: &GroupResource,
+            _: Option<&str>,
+            _: &Selector,
+        ) -> Result<Vec<ObjectRef>, ListError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn all_faults_of_a_file_are_told_at_once() {
+        let text = "maxAge: 0s\nscrape: {interval: 0s}\nrules: [{seriesQuery: x, metricsQuery: '<<.Nope>>'}]";
+        let config = Config::parse(text).expect("the form is right");
+        let error = Core::build(&config, Arc::new(Nothing), Arc::new(StaticMapper))
+            .err()
+            .expect("faulty");
+        let paths: Vec<&str> = error.0.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            ["rules[0].metricsQuery", "scrape.interval", "maxAge"]
+        );
+    }
+}

@@ -17,8 +17,9 @@ use crate::store::{Store, TargetStatus};
 
 use super::{Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
 
-/// Compiled queries kept: one per rule, metric and namespace is the usual need.
-const COMPILED_QUERIES: u64 = 4096;
+/// Compiled queries kept, in bytes of their texts: one per rule, metric and namespace is the usual need. Texts come from
+/// requests too, so that their number alone would be no bound.
+const COMPILED_BYTES: u64 = 4 << 20;
 
 /// The most sources that a diagnosis names.
 const NAMED_SOURCES: usize = 3;
@@ -30,12 +31,20 @@ pub struct Embedded {
     compiled: Cache<String, Arc<Query>>,
 }
 
+#[expect(clippy::ptr_arg, reason = "the cache hands out its own key type")]
+fn weight(text: &String, _: &Arc<Query>) -> u32 {
+    u32::try_from(text.len()).unwrap_or(u32::MAX)
+}
+
 impl Embedded {
     /// An engine that reads `store`.
     pub fn new(store: Arc<Store>) -> Self {
         Self {
             store,
-            compiled: Cache::new(COMPILED_QUERIES),
+            compiled: Cache::builder()
+                .weigher(weight)
+                .max_capacity(COMPILED_BYTES)
+                .build(),
         }
     }
 
