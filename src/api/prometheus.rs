@@ -20,6 +20,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{Method, Request, StatusCode};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::query::QueryService;
@@ -63,6 +67,13 @@ pub struct QueryApi {
     limits: QueryLimits,
     places: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    questions: Family<Labels, Counter>,
+}
+
+/// What became of a question: `success`, or the kind of its error.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    outcome: &'static str,
 }
 
 impl QueryApi {
@@ -73,7 +84,14 @@ impl QueryApi {
             places: Arc::new(Semaphore::new(limits.running + limits.waiting)),
             turns: Arc::new(Semaphore::new(limits.running)),
             limits,
+            questions: Family::default(),
         }
+    }
+
+    /// Registers the counter of what was asked.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Questions to the query API";
+        registry.register("queries", help, self.questions.clone());
     }
 
     /// Waits for its turn and answers on a thread of its own.
@@ -137,6 +155,8 @@ pub(super) async fn respond(
         Ok(parameters) => queries.answer(endpoint, parameters, now).await,
         Err(refused) => Err(refused),
     };
+    let outcome = answered.as_ref().map_or_else(Refused::kind, |_| "success");
+    queries.questions.get_or_create(&Labels { outcome }).inc();
     match answered {
         Ok(answer) => answer::respond(StatusCode::OK, answer.body()),
         Err(refused) => answer::respond(refused.code(), refused.body()),

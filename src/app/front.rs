@@ -91,13 +91,16 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         },
     );
     let metrics = listen.metrics.clone();
+    let queries = QueryApi::new(Arc::clone(&core.queries), QueryLimits::default());
     let own = OwnMetrics::new(
         Arc::clone(&core.statistics),
         Arc::clone(&core.store),
         Arc::clone(&core.provider),
-        |registry| metrics.register(registry.sub_registry_with_prefix("server")),
+        |registry| {
+            queries.register(registry);
+            metrics.register(registry.sub_registry_with_prefix("server"));
+        },
     );
-    let queries = QueryApi::new(Arc::clone(&core.queries), QueryLimits::default());
     let api = Arc::new(Api {
         provider: Arc::clone(&core.provider),
         queries: Arc::new(queries),

@@ -186,6 +186,10 @@ async fn the_debug_port_serves_queries_metrics_and_health_to_this_machine() {
     ] {
         assert_eq!(code(path).await, 404, "{path}");
     }
+    let sent = client.get(site.debug("/metrics")).send().await.unwrap();
+    let metrics = sent.text().await.unwrap();
+    let counted = "gpu_metrics_adapter_queries_total{outcome=\"success\"}";
+    assert!(metrics.contains(counted), "{metrics}");
     // A page that has its own name resolve to loopback must not read it through a browser.
     for (host, expected) in [
         ("evil.example:9090", 403),

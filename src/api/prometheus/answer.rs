@@ -39,39 +39,43 @@ impl Answer {
     }
 }
 
-/// What kind of a no it is (`web/api/v1/api.go`, `getDefaultErrorCode`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum ErrorType {
-    BadData,
-    Execution,
-    Timeout,
-    Internal,
-    NotFound,
-    /// There it is a 500; here it is for what works again by itself.
-    Unavailable,
-}
+/// What kind of a no it is, and its code (`web/api/v1/api.go`, `getDefaultErrorCode`).
+#[derive(Clone, Copy, Debug)]
+struct Kind(&'static str, StatusCode);
+
+const BAD_DATA: Kind = Kind("bad_data", StatusCode::BAD_REQUEST);
+const EXECUTION: Kind = Kind("execution", StatusCode::UNPROCESSABLE_ENTITY);
+const TIMEOUT: Kind = Kind("timeout", StatusCode::SERVICE_UNAVAILABLE);
+const INTERNAL: Kind = Kind("internal", StatusCode::INTERNAL_SERVER_ERROR);
+const NOT_FOUND: Kind = Kind("not_found", StatusCode::NOT_FOUND);
+/// There a 500; here it is for what works again by itself.
+const UNAVAILABLE: Kind = Kind("unavailable", StatusCode::SERVICE_UNAVAILABLE);
 
 /// Why there is no answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct Refused {
-    status: &'static str,
-    #[serde(rename = "errorType")]
-    kind: ErrorType,
+    kind: Kind,
     error: String,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody<'a> {
+    status: &'static str,
+    error_type: &'static str,
+    error: &'a str,
+}
+
 impl Refused {
-    fn new(kind: ErrorType, error: impl Into<String>) -> Self {
+    fn new(kind: Kind, error: impl Into<String>) -> Self {
         Self {
-            status: "error",
             kind,
             error: error.into(),
         }
     }
 
     pub(super) fn bad_data(error: impl Into<String>) -> Self {
-        Self::new(ErrorType::BadData, error)
+        Self::new(BAD_DATA, error)
     }
 
     pub(super) fn parameter(name: &str, error: impl std::fmt::Display) -> Self {
@@ -79,44 +83,45 @@ impl Refused {
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(
-            ErrorType::NotFound,
-            "this is not one of the paths served here",
-        )
+        Self::new(NOT_FOUND, "this is not one of the paths served here")
     }
 
     pub(super) fn timed_out(place: &str) -> Self {
-        Self::new(ErrorType::Timeout, format!("query timed out in {place}"))
+        Self::new(TIMEOUT, format!("query timed out in {place}"))
     }
 
     pub(super) fn too_many() -> Self {
-        Self::new(ErrorType::Unavailable, "too many queries, try again later")
+        Self::new(UNAVAILABLE, "too many queries, try again later")
     }
 
     pub(super) fn internal() -> Self {
-        Self::new(ErrorType::Internal, "the query failed inside the server")
+        Self::new(INTERNAL, "the query failed inside the server")
     }
 
     /// Of a selector or query that cannot be compiled; `parameter` is where it stood.
     pub(super) fn compile(parameter: &str, error: &QueryError) -> Self {
         match error {
             QueryError::Syntax { reason, .. } => Self::parameter(parameter, reason),
-            QueryError::Unsupported { .. } => Self::new(ErrorType::Execution, error.to_string()),
+            QueryError::Unsupported { .. } => Self::new(EXECUTION, error.to_string()),
         }
+    }
+
+    /// The kind's name.
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind.0
     }
 
     pub(super) fn code(&self) -> StatusCode {
-        match self.kind {
-            ErrorType::BadData => StatusCode::BAD_REQUEST,
-            ErrorType::Execution => StatusCode::UNPROCESSABLE_ENTITY,
-            ErrorType::Timeout | ErrorType::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            ErrorType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorType::NotFound => StatusCode::NOT_FOUND,
-        }
+        self.kind.1
     }
 
     pub(super) fn body(&self) -> String {
-        serde_json::to_string(self).expect("a struct of strings is JSON")
+        let body = ErrorBody {
+            status: "error",
+            error_type: self.kind(),
+            error: &self.error,
+        };
+        serde_json::to_string(&body).expect("a struct of strings is JSON")
     }
 }
 
@@ -126,10 +131,10 @@ impl From<QueryFailure> for Refused {
             QueryFailure::Compile(error) => Self::compile("query", &error),
             QueryFailure::Evaluate(EvalError::Timeout) => Self::timed_out("expression evaluation"),
             QueryFailure::Evaluate(EvalError::TooManySamples) => Self::new(
-                ErrorType::Execution,
+                EXECUTION,
                 "query processing would load too many samples into memory in query execution",
             ),
-            QueryFailure::Evaluate(error) => Self::new(ErrorType::Execution, error.to_string()),
+            QueryFailure::Evaluate(error) => Self::new(EXECUTION, error.to_string()),
         }
     }
 }
