@@ -62,6 +62,9 @@ pub enum EngineError {
     /// The query itself is at fault; asking again does not help.
     #[error(transparent)]
     Query(#[from] crate::promql::QueryError),
+    /// The query cannot be answered with the samples that there are, or would take too much.
+    #[error(transparent)]
+    Evaluation(#[from] crate::promql::EvalError),
 }
 
 /// Answers queries.

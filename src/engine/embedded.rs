@@ -137,8 +137,10 @@ impl Engine for Embedded {
     ) -> BoxFuture<'a, Result<Vec<Point>, EngineError>> {
         let answer = self
             .compiled(&query.text)
-            .map(|compiled| compiled.instant(&Reader(&self.store), query.at, query.max_age))
-            .map_err(EngineError::from);
+            .map_err(EngineError::from)
+            .and_then(|compiled| {
+                Ok(compiled.instant(&Reader(&self.store), query.at, query.max_age)?)
+            });
         ready(answer).boxed()
     }
 
