@@ -26,7 +26,7 @@ use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
-use index::Index;
+use index::{Entry, Index, SeriesId};
 
 /// All series of all targets.
 #[derive(Debug)]
@@ -117,6 +117,39 @@ impl Store {
         });
     }
 
+    /// As [`Store::select`], for a `visit` that may take its time: it sees copies, one target's after the other's, and
+    /// meanwhile neither scrapes nor other readers wait. Series that come or go in between may be missed.
+    pub fn select_copies(&self, matchers: &[Matcher], mut visit: impl FnMut(&Labels, &[Sample])) {
+        let mut found: Vec<Vec<(SeriesId, Labels)>> = Vec::new();
+        let index = self.index.read();
+        Index::visit_by_block(&index.find(matchers), |_, _, entries| {
+            let place = |entry: &&Entry| (entry.id, entry.labels.clone());
+            found.push(entries.iter().map(place).collect());
+        });
+        drop(index);
+        let mut copies: Vec<(Labels, Vec<Sample>)> = Vec::new();
+        for series in found {
+            let index = self.index.read();
+            // Whoever has the place now need not be who had it.
+            let still = |(id, labels): &(SeriesId, Labels)| {
+                index.get(*id).filter(|entry| entry.labels == *labels)
+            };
+            let entries: Vec<&Entry> = series.iter().filter_map(still).collect();
+            copies.clear();
+            Index::visit_by_block(&entries, |_, state, entries| {
+                copies.extend(entries.iter().map(|entry| {
+                    let (older, newer) = state.windows[entry.slot].as_slices();
+                    (entry.labels.clone(), [older, newer].concat())
+                }));
+            });
+            drop(entries);
+            drop(index);
+            for (labels, samples) in &copies {
+                visit(labels, samples);
+            }
+        }
+    }
+
     /// The targets behind the series that meet all `matchers`, each with the newest of those series' samples.
     pub fn origins(&self, matchers: &[Matcher]) -> Vec<TargetStatus> {
         let mut origins = Vec::new();
@@ -154,7 +187,7 @@ impl Store {
         let index = self.index.read();
         let mut series: HashMap<*const Block, Vec<(Labels, Sample)>> = HashMap::new();
         Index::visit_by_block(&index.find(matchers), |block, state, entries| {
-            let newest = |entry: &&index::Entry| {
+            let newest = |entry: &&Entry| {
                 let (older, newer) = state.windows[entry.slot].as_slices();
                 let last = newer.last().or(older.last())?;
                 Some((entry.labels.clone(), *last))

@@ -161,7 +161,7 @@ impl Engine for Embedded {
 }
 
 /// The store as an evaluation sees it.
-pub(super) struct Reader<'a>(pub(super) &'a Store);
+struct Reader<'a>(&'a Store);
 
 impl SeriesReader for Reader<'_> {
     fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {

@@ -3,8 +3,6 @@
 //! Rules ask through [`Engine`](super::Engine), and are compiled once; here every question is new, and may be a costly one.
 //! So each has bounds, and all of this is to be called where it may take its time.
 
-mod stand_in;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +11,12 @@ use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
-use crate::promql::{self, SeriesReader};
+use crate::promql::{self, Options, Query, ResultType, SeriesReader};
 use crate::store::{Store, TargetStatus};
 
 pub use crate::config::scrape::units::parse_duration;
-pub use crate::promql::{Point, QueryError};
-pub use stand_in::{EvalError, Range, Series, Value};
-use stand_in::{Options, Query};
+pub use crate::promql::{EvalError, Point, QueryError, Range, Series, Value};
 
-use super::embedded::Reader;
 use super::recorded::Recorded;
 
 /// The series that Prometheus writes about a target and that this module reads back.
@@ -139,6 +134,19 @@ impl QueryService {
         bounds: &Bounds,
     ) -> Result<Vec<Series>, QueryFailure> {
         let query = Query::compile(text)?;
+        let other = match query.result_type() {
+            ResultType::Scalar | ResultType::Vector => None,
+            ResultType::String => Some("string"),
+            ResultType::Matrix => Some("range vector"),
+        };
+        if let Some(other) = other {
+            // As `promql/engine.go`, `NewRangeQuery`, says it.
+            let reason = format!(
+                "invalid expression type {other:?} for range query, must be Scalar or instant Vector"
+            );
+            let query = text.to_owned();
+            return Err(QueryError::Type { query, reason }.into());
+        }
         let options = bounds.options();
         Ok(self.read(|reader| query.evaluate_range(reader, range, &options))?)
     }
@@ -228,9 +236,19 @@ impl QueryService {
 
     fn read<T>(&self, read: impl FnOnce(&dyn SeriesReader) -> T) -> T {
         match &self.samples {
-            Samples::Stored(store) => read(&Reader(store)),
+            Samples::Stored(store) => read(&Copies(store)),
             Samples::Recorded(recorded) => read(recorded),
         }
+    }
+}
+
+/// The store as a question sees it, which may take long and must not keep scrapes and rules waiting.
+struct Copies<'a>(&'a Store);
+
+impl SeriesReader for Copies<'_> {
+    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
+        self.0
+            .select_copies(matchers, |labels, samples| visit(labels, [samples, &[]]));
     }
 }
 

@@ -42,6 +42,60 @@ async fn instant_queries_are_answered_to_the_byte() {
 }
 
 #[tokio::test]
+async fn each_type_of_result_has_its_form() {
+    let api = scraped();
+    for (query, data) in [
+        (
+            "1%2B1",
+            r#"{"resultType":"scalar","result":[1795464060.25,"2"]}"#,
+        ),
+        (
+            "%22a%5C%22b%22",
+            r#"{"resultType":"string","result":[1795464060.25,"a\"b"]}"#,
+        ),
+        (
+            "util%7Bpod%3D%22a%22%7D%5B30s%5D",
+            concat!(
+                r#"{"resultType":"matrix","result":["#,
+                r#"{"metric":{"__name__":"util","instance":"10.0.0.7:9400","job":"dcgm","pod":"a"},"#,
+                r#""values":[[1795464045,"43"],[1795464060,"44"]]}]}"#
+            ),
+        ),
+        (
+            "sum(rate(util%7Bpod%3D%22a%22%7D%5B1m%5D))",
+            r#"{"resultType":"vector","result":[{"metric":{},"value":[1795464060.250,"0.06666666666666665"]}]}"#,
+        ),
+    ] {
+        let expected = format!(r#"{{"status":"success","data":{data}}}"#);
+        let answer = api.get(&format!("/api/v1/query?query={query}")).await;
+        assert_eq!(answer, (200, expected), "{query}");
+    }
+    // What the query has sorted stays so.
+    let sorted = api
+        .data("/api/v1/query?query=sort_desc(util%20or%20up)")
+        .await;
+    let value = |index: usize| sorted["result"][index]["value"][1].clone();
+    assert_eq!([0, 1, 2, 3].map(value), ["1e+21", "44", "1", "0"]);
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_deadline() {
+    let api = scraped();
+    let asked = std::time::Instant::now();
+    let heavy = "max_over_time(vector(1)%5B3h:1s%5D)";
+    let path = format!(
+        "/api/v1/query_range?query={heavy}&start={}&end={BASE}&step=1&timeout=50ms",
+        BASE - 11_000
+    );
+    let (code, body) = api.get(&path).await;
+    assert_eq!(code, 503, "{body}");
+    let message = r#""errorType":"timeout","error":"query timed out in expression evaluation""#;
+    assert!(body.contains(message), "{body}");
+    let took = asked.elapsed();
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test]
 async fn ranges_have_a_value_for_each_step_with_data() {
     let api = scraped();
     let path = format!(

@@ -101,7 +101,9 @@ impl Refused {
     /// Of a selector or query that cannot be compiled; `parameter` is where it stood.
     pub(super) fn compile(parameter: &str, error: &QueryError) -> Self {
         match error {
-            QueryError::Syntax { reason, .. } => Self::parameter(parameter, reason),
+            QueryError::Syntax { reason, .. } | QueryError::Type { reason, .. } => {
+                Self::parameter(parameter, reason)
+            }
             QueryError::Unsupported { .. } => Self::new(EXECUTION, error.to_string()),
         }
     }
@@ -129,11 +131,9 @@ impl From<QueryFailure> for Refused {
     fn from(failure: QueryFailure) -> Self {
         match failure {
             QueryFailure::Compile(error) => Self::compile("query", &error),
-            QueryFailure::Evaluate(EvalError::Timeout) => Self::timed_out("expression evaluation"),
-            QueryFailure::Evaluate(EvalError::TooManySamples) => Self::new(
-                EXECUTION,
-                "query processing would load too many samples into memory in query execution",
-            ),
+            QueryFailure::Evaluate(error @ EvalError::Timeout) => {
+                Self::new(TIMEOUT, error.to_string())
+            }
             QueryFailure::Evaluate(error) => Self::new(EXECUTION, error.to_string()),
         }
     }

@@ -19,6 +19,12 @@ const FORM_BYTES: usize = 1 << 20;
 const MIN_TIME: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME: &str = "292277025-08-18T07:12:54.999999999Z";
 
+/// The ends of time here, in milliseconds: so near that no arithmetic on times overflows, and beyond any sample.
+pub(super) const ALL_TIME: Span = Span {
+    start: Timestamp::from_millis(-9_000_000_000_000_000),
+    end: Timestamp::from_millis(9_000_000_000_000_000),
+};
+
 /// All parameters, those of the form first, as Go's `FormValue` has them.
 #[derive(Debug, Default)]
 pub(super) struct Parameters(Vec<(String, String)>);
@@ -75,8 +81,8 @@ impl Parameters {
     /// From `start` to `end`; all time where they are left out.
     pub(super) fn span(&self) -> Result<Span, Refused> {
         Ok(Span {
-            start: self.time_or("start", Timestamp::from_millis(i64::MIN))?,
-            end: self.time_or("end", Timestamp::from_millis(i64::MAX))?,
+            start: self.time_or("start", ALL_TIME.start)?,
+            end: self.time_or("end", ALL_TIME.end)?,
         })
     }
 
@@ -134,8 +140,8 @@ fn time(text: &str) -> Result<Timestamp, String> {
             .ok_or_else(cannot);
     }
     match text {
-        MIN_TIME => Ok(Timestamp::from_millis(i64::MIN)),
-        MAX_TIME => Ok(Timestamp::from_millis(i64::MAX)),
+        MIN_TIME => Ok(ALL_TIME.start),
+        MAX_TIME => Ok(ALL_TIME.end),
         _ => text
             .parse::<jiff::Timestamp>()
             .map(|time| Timestamp::from_millis(time.as_millisecond()))
@@ -155,10 +161,11 @@ fn milliseconds(text: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("cannot parse {text:?} to a valid duration"))
 }
 
-/// `None` for what is no number or so far away that the arithmetic on times could overflow.
+/// `None` for what is no number or beyond the ends of time.
 fn rounded(value: f64) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "the bound is checked")]
-    (value.abs() < 9e15).then(|| value.round() as i64)
+    let millis = (value.abs() < 9e15).then(|| value.round() as i64);
+    millis
 }
 
 #[cfg(test)]
@@ -174,8 +181,8 @@ mod tests {
             ("-1.5", -1_500),
             ("2015-07-01T20:10:51.781Z", 1_435_781_451_781),
             ("2015-07-01T22:10:51+02:00", 1_435_781_451_000),
-            (MIN_TIME, i64::MIN),
-            (MAX_TIME, i64::MAX),
+            (MIN_TIME, -9_000_000_000_000_000),
+            (MAX_TIME, 9_000_000_000_000_000),
         ] {
             assert_eq!(time(text), Ok(Timestamp::from_millis(millis)), "{text}");
         }

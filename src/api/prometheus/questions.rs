@@ -13,7 +13,7 @@ use crate::model::time::Timestamp;
 
 use super::answer::{Answer, Refused};
 use super::endpoint::Endpoint;
-use super::parameters::Parameters;
+use super::parameters::{ALL_TIME, Parameters};
 use super::values;
 
 /// How far back a sample counts, unless the request says otherwise (`--query.lookback-delta`).
@@ -199,15 +199,11 @@ fn map(labels: &Labels) -> BTreeMap<&str, &str> {
 
 /// Type, help and unit are not kept, so that all are what they are in Prometheus for a page that does not tell them.
 fn metadata(service: &QueryService, metric: &str, most: Option<usize>) -> Answer {
-    let all = Span {
-        start: Timestamp::from_millis(i64::MIN),
-        end: Timestamp::from_millis(i64::MAX),
-    };
     let sets = match metric {
         "" => Vec::new(),
         name => vec![vec![Matcher::equal(METRIC_NAME, name)]],
     };
-    let names = service.label_values(METRIC_NAME, &sets, all);
+    let names = service.label_values(METRIC_NAME, &sets, ALL_TIME);
     let unknown = json!([{"type": "unknown", "help": "", "unit": ""}]);
     let known: BTreeMap<_, _> = names
         .iter()
