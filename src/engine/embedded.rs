@@ -161,7 +161,8 @@ impl Engine for Embedded {
 }
 
 /// The store as an evaluation sees it.
-struct Reader<'a>(&'a Store);
+#[derive(Debug)]
+pub struct Reader<'a>(pub &'a Store);
 
 impl SeriesReader for Reader<'_> {
     fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {

@@ -286,7 +286,7 @@ fn aggregate(of: &AggregateExpr, depth: usize) -> Result<Vector, Refusal> {
         token::T_COUNT_VALUES => {
             let label = string(parameter()?, depth, PLACE)?;
             if label.is_empty() {
-                return Err(Refusal::Type(format!("invalid label name {label:?}")));
+                return Ok(Vector::Fault(format!("invalid label name {label:?}")));
             }
             let grouping = match grouping {
                 Grouping::By(mut names) => {

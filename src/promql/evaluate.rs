@@ -328,6 +328,7 @@ impl<'a> Evaluation<'a> {
             return self.repeated(vector, grid);
         }
         let rows = match vector {
+            Vector::Fault(reason) => return Err(EvalError::Execution(reason.clone())),
             Vector::Select(selector) => self.selected(selector, grid, sampled::Read::Value)?,
             Vector::SampleTimes(selector) => {
                 let rows = self.selected(selector, grid, sampled::Read::Time)?;

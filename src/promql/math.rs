@@ -20,14 +20,33 @@ pub(super) fn named(name: &str) -> Option<fn(f64) -> f64> {
         "sinh" => f64::sinh,
         "cosh" => f64::cosh,
         "tanh" => f64::tanh,
-        "asinh" => f64::asinh,
-        "acosh" => f64::acosh,
+        "asinh" => asinh,
+        "acosh" => acosh,
         "atanh" => f64::atanh,
         "rad" => |value| value * std::f64::consts::PI / 180.0,
         "deg" => |value| value * 180.0 / std::f64::consts::PI,
         "sgn" => sgn,
         _ => return None,
     })
+}
+
+/// Above this, `x² + 1` is `x²`, and the standard library's formulas overflow before the result does.
+const LARGE: f64 = 1e100;
+
+fn asinh(value: f64) -> f64 {
+    if value.abs() > LARGE {
+        (value.abs().ln() + std::f64::consts::LN_2).copysign(value)
+    } else {
+        value.asinh()
+    }
+}
+
+fn acosh(value: f64) -> f64 {
+    if value > LARGE {
+        value.ln() + std::f64::consts::LN_2
+    } else {
+        value.acosh()
+    }
 }
 
 fn sgn(value: f64) -> f64 {

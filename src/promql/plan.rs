@@ -40,6 +40,8 @@ pub(super) enum Scalar {
 /// What has any number of labelled values at each time.
 #[derive(Debug)]
 pub(super) enum Vector {
+    /// A call that Prometheus, too, refuses only when it comes to it.
+    Fault(String),
     Select(Selector),
     /// The times of a selector's samples (`timestamp(x)`).
     SampleTimes(Selector),
@@ -306,7 +308,7 @@ impl<'a> Part<'a> {
                     .chain(arguments.iter().map(S))
                     .collect(),
                 Vector::Constant(of) => vec![S(of)],
-                Vector::Today(_) => vec![],
+                Vector::Today(_) | Vector::Fault(_) => vec![],
                 Vector::HistogramQuantile { quantile, of } => vec![S(quantile), V(of)],
                 Vector::WithScalar { vector, scalar, .. } => vec![V(vector), S(scalar)],
                 Vector::Matched { left, right, .. } | Vector::Set { left, right, .. } => {

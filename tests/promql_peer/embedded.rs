@@ -1,20 +1,18 @@
 //! The embedded engine's answers: the only file here that knows its interface.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use gpu_metrics_adapter::model::labels::Labels;
 use gpu_metrics_adapter::model::matcher::{Matcher, all_match};
 use gpu_metrics_adapter::model::sample::Sample;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::promql::{Query, SeriesReader};
+use gpu_metrics_adapter::promql::{
+    self, EvalError, Options, Query, ResultType, SeriesReader, Value,
+};
 
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::data::Series;
 use crate::prometheus::Range;
-
-/// Prometheus's own default.
-const LOOKBACK: Duration = Duration::from_secs(300);
 
 /// The series, as the engine reads them.
 pub(crate) struct Reader(pub(crate) Vec<Series>);
@@ -35,21 +33,47 @@ impl SeriesReader for Reader {
 impl Reader {
     pub(crate) fn instant(&self, query: &str, at: Timestamp) -> Outcome {
         guarded(|| {
-            let query = compile(query)?;
-            let points = query.instant(self, at, LOOKBACK);
-            let points = points.into_iter().map(|point| (point.labels, point.value));
-            Ok(Answer::Vector(points.collect()))
+            let value = compile(query)?.evaluate(self, at, &Options::default());
+            Ok(match value.map_err(failed)? {
+                Value::Scalar(value) => Answer::Scalar(value),
+                Value::String(text) => Answer::String(text),
+                Value::Vector(points) => {
+                    let points = points.into_iter().map(|point| (point.labels, point.value));
+                    Answer::Vector(points.collect())
+                }
+                Value::Matrix(series) => Answer::Matrix(series.into_iter().map(matrix).collect()),
+            })
         })
     }
 
-    pub(crate) fn range(&self, query: &str, _: Range) -> Outcome {
+    pub(crate) fn range(&self, query: &str, range: Range) -> Outcome {
         guarded(|| {
-            compile(query)?;
-            Err(Refusal::Failure(
-                "range queries are not there yet".to_owned(),
-            ))
+            let query = compile(query)?;
+            if matches!(query.result_type(), ResultType::String | ResultType::Matrix) {
+                return Err(Refusal::Query("no type for a range".to_owned()));
+            }
+            let range = promql::Range {
+                start: range.start,
+                end: range.end,
+                step: range.step,
+            };
+            let series = query.evaluate_range(self, range, &Options::default());
+            let series = series.map_err(failed)?.into_iter().map(matrix);
+            Ok(Answer::Matrix(series.collect()))
         })
     }
+}
+
+fn matrix(series: promql::Series) -> (Labels, Vec<(i64, f64)>) {
+    let sample = |sample: Sample| (sample.timestamp.as_millis(), sample.value);
+    (
+        series.labels,
+        series.samples.into_iter().map(sample).collect(),
+    )
+}
+
+fn failed(error: EvalError) -> Refusal {
+    Refusal::Execution(error.to_string())
 }
 
 fn compile(query: &str) -> Result<Query, Refusal> {

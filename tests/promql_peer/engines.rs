@@ -17,11 +17,10 @@ pub(crate) enum When {
     Range([i64; 3]),
 }
 
-/// Both engines with the data of both eras.
+/// Both engines, each with the data of both eras.
 pub(crate) struct Engines {
     pub(crate) prometheus: &'static Prometheus,
-    recorded: Reader,
-    received: Reader,
+    embedded: Reader,
 }
 
 impl Engines {
@@ -29,8 +28,7 @@ impl Engines {
         let all = data::generate();
         Self {
             prometheus: &PROMETHEUS,
-            recorded: Reader(Era::Recorded.place(&all)),
-            received: Reader(Era::Received.place(&all)),
+            embedded: Reader(all.iter().map(Era::place_in_all).collect()),
         }
     }
 
@@ -43,15 +41,11 @@ impl Engines {
         when: When,
     ) -> (Outcome, Option<String>) {
         let query = era.text(query);
-        let reader = match era {
-            Era::Recorded => &self.recorded,
-            Era::Received => &self.received,
-        };
         let [expected, ours] = match when {
             When::Instant(offset) => {
                 let at = era.at(offset);
                 let expected = self.prometheus.instant(&query, at).await;
-                [expected, reader.instant(&query, at)]
+                [expected, self.embedded.instant(&query, at)]
             }
             When::Range([start, end, step]) => {
                 let range = Range {
@@ -60,7 +54,7 @@ impl Engines {
                     step: Duration::from_millis(step.unsigned_abs()),
                 };
                 let expected = self.prometheus.range(&query, range).await;
-                [expected, reader.range(&query, range)]
+                [expected, self.embedded.range(&query, range)]
             }
         };
         let found = difference(&expected, &ours, order);

@@ -33,16 +33,27 @@ impl Era {
 
     /// The series as they are in this era, `all` being relative to their start.
     pub(crate) fn place(self, all: &[Series]) -> Vec<Series> {
+        all.iter().map(|series| self.place_one(series)).collect()
+    }
+
+    fn place_one(self, series: &Series) -> Series {
         let sample = |sample: &Sample| {
             let kept = self == Self::Received || !sample.is_stale_marker();
             kept.then(|| Sample::new(self.at(sample.timestamp.as_millis()), sample.value))
         };
-        all.iter()
-            .map(|series| Series {
-                labels: series.labels.clone(),
-                samples: series.samples.iter().filter_map(sample).collect(),
-            })
-            .collect()
+        Series {
+            labels: series.labels.clone(),
+            samples: series.samples.iter().filter_map(sample).collect(),
+        }
+    }
+
+    /// One series with its samples of all eras.
+    pub(crate) fn place_in_all(series: &Series) -> Series {
+        let in_era = |era: Self| era.place_one(series).samples;
+        Series {
+            labels: series.labels.clone(),
+            samples: Self::ALL.into_iter().flat_map(in_era).collect(),
+        }
     }
 
     /// The query's text, with `{600}` made the time 600 seconds after the start, in seconds.

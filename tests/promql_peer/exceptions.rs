@@ -1,4 +1,19 @@
 //! Queries whose answers may differ, each with its reason. One that no longer differs fails the test: take it out.
 
+const NAN_DATE: &str =
+    "what NaN is as a whole number differs between the processors that Go compiles for";
+const NATURAL_ORDER: &str = "to Prometheus an empty value is greater than any and any is greater than it, so that the order is \
+     an accident of its sorting algorithm";
+
 /// The query as it stands in the table once its names are replaced, and why its answer differs.
-pub(crate) const EXCEPTIONS: &[(&str, &str)] = &[];
+pub(crate) const EXCEPTIONS: &[(&str, &str)] = &[
+    ("day_of_month(vector(NaN))", NAN_DATE),
+    ("day_of_week(vector(NaN))", NAN_DATE),
+    ("day_of_year(vector(NaN))", NAN_DATE),
+    ("days_in_month(vector(NaN))", NAN_DATE),
+    ("hour(vector(NaN))", NAN_DATE),
+    ("minute(vector(NaN))", NAN_DATE),
+    ("month(vector(NaN))", NAN_DATE),
+    ("year(vector(NaN))", NAN_DATE),
+    ("sort_by_label(utilization, \"pod\")", NATURAL_ORDER),
+];

@@ -25,7 +25,7 @@ pub(crate) fn requests(all: &[Series]) -> Vec<Vec<u8>> {
                 .iter()
                 .filter(|sample| (start..start + SLICE).contains(&time(sample)))
                 .map(|sample| Sample {
-                    value: sample.value,
+                    value: sample.value.to_bits(),
                     timestamp: time(sample),
                 })
                 .collect();
@@ -89,8 +89,9 @@ struct Label {
 
 #[derive(Clone, PartialEq, Message)]
 struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
+    /// The bits of a double: as a number, -0 would be left out like 0.
+    #[prost(fixed64, tag = "1")]
+    value: u64,
     #[prost(int64, tag = "2")]
     timestamp: i64,
 }

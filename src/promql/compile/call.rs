@@ -162,9 +162,11 @@ fn vector_call(name: &str, arguments: &Arguments<'_>) -> Result<Vector, Refusal>
         "label_replace" => label_replace(arguments),
         "label_join" => {
             let (target, sources) = (arguments.string(1)?, arguments.strings(3)?);
-            check_label("destination", name, &target)?;
-            for source in &sources {
-                check_label("source", name, source)?;
+            if sources.iter().any(String::is_empty) {
+                return Ok(no_label("source", name));
+            }
+            if target.is_empty() {
+                return Ok(no_label("destination", name));
             }
             Ok(Vector::LabelJoin {
                 of: arguments.vector(0)?,
@@ -205,12 +207,14 @@ fn range_call(function: RangeFunction, arguments: &Arguments<'_>) -> Result<Vect
 
 fn label_replace(arguments: &Arguments<'_>) -> Result<Vector, Refusal> {
     let (target, pattern) = (arguments.string(1)?, arguments.string(4)?);
-    check_label("destination", "label_replace", &target)?;
-    let compiled = regex::Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
-        Refusal::Type(format!(
+    let Ok(compiled) = regex::Regex::new(&format!("^(?s:{pattern})$")) else {
+        return Ok(Vector::Fault(format!(
             "invalid regular expression in label_replace(): {pattern}"
-        ))
-    })?;
+        )));
+    };
+    if target.is_empty() {
+        return Ok(no_label("destination", "label_replace"));
+    }
     Ok(Vector::LabelReplace {
         of: arguments.vector(0)?,
         target,
@@ -221,13 +225,8 @@ fn label_replace(arguments: &Arguments<'_>) -> Result<Vector, Refusal> {
 }
 
 /// Any text but the empty one is a label's name in Prometheus 3.
-fn check_label(role: &str, function: &str, name: &str) -> Result<(), Refusal> {
-    if name.is_empty() {
-        return Err(Refusal::Type(format!(
-            "invalid {role} label name in {function}(): {name}"
-        )));
-    }
-    Ok(())
+fn no_label(role: &str, function: &str) -> Vector {
+    Vector::Fault(format!("invalid {role} label name in {function}(): "))
 }
 
 /// The labels that an absent series surely would have: those that are matched exactly, and once.

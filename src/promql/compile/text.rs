@@ -6,7 +6,7 @@ use promql_parser::parser::{self, Expr};
 
 use super::Refusal;
 
-/// The most characters outside of strings that can open or join expressions. The parser's work and the depth of its tree
+/// The most words and signs outside of strings. The parser's work and the depth of its tree
 /// grow with them; long lists of pods are inside of strings and do not count.
 const MAX_OPERATORS: usize = 2_000;
 
@@ -19,58 +19,110 @@ pub(super) fn parse(query: &str) -> Result<Expr, Refusal> {
             "more than {MAX_BYTES} bytes of text"
         )));
     }
-    if operators(query) > MAX_OPERATORS {
+    let Scan { text, operators } = scan(query);
+    if operators > MAX_OPERATORS {
         return Err(Refusal::Unsupported(format!(
             "more than {MAX_OPERATORS} operators"
         )));
     }
     // promql-parser panics on some durations (`x[1e99]`). Nothing of it outlives the call.
-    match catch_unwind(AssertUnwindSafe(|| parser::parse(query))) {
+    match catch_unwind(AssertUnwindSafe(|| parser::parse(&text))) {
         Ok(Ok(expr)) => Ok(expr),
         Ok(Err(reason)) => Err(Refusal::Syntax(located(query, &reason))),
         Err(_) => Err(Refusal::Syntax(
-            "a number in it is out of bounds".to_owned(),
+            "parse error: a number in it is out of bounds".to_owned(),
         )),
     }
 }
 
-/// How many characters outside of strings and comments there are that make trees deeper.
-fn operators(query: &str) -> usize {
-    let mut found = 0;
-    let mut word = 0;
-    let mut characters = query.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '"' | '\'' | '`' => {
-                while let Some(inside) = characters.next() {
-                    if inside == character {
-                        break;
-                    }
-                    if inside == '\\' && character != '`' {
-                        characters.next();
-                    }
+/// A query as the parser gets it.
+struct Scan {
+    text: String,
+    /// How many characters outside of strings and comments there are that make trees deeper.
+    operators: usize,
+}
+
+/// Counts operators, and writes in another way what PromQL has and promql-parser does not understand: backslashes in
+/// raw strings, underscores in numbers, and an offset of zero.
+fn scan(query: &str) -> Scan {
+    let mut text = String::with_capacity(query.len());
+    let mut operators = 0;
+    let mut rest = query;
+    while let Some(character) = rest.chars().next() {
+        let token = match character {
+            '"' | '\'' => quoted(rest, character),
+            '`' => {
+                let end = rest[1..].find('`').map_or(rest.len(), |end| end + 2);
+                let token = &rest[..end];
+                if let Some(inside) = raw_string(token)
+                    && inside.contains('\\')
+                {
+                    let escaped = inside.replace('\\', "\\\\").replace('"', "\\\"");
+                    text.push_str(&format!("\"{}\"", escaped.replace('\n', "\\n")));
+                    rest = &rest[end..];
+                    continue;
                 }
+                token
             }
-            '#' => {
-                characters.by_ref().find(|character| *character == '\n');
-            }
-            '(' | '[' | '{' | '+' | '-' | '*' | '/' | '%' | '^' | '=' | '<' | '>' | '!' | '@'
-            | ',' => found += 1,
-            // `and`, `or`, `unless`, `offset`: a word may be an operator.
-            character if character.is_whitespace() => {
-                if word > 0 {
-                    found += 1;
+            '#' => &rest[..rest.find('\n').unwrap_or(rest.len())],
+            _ if is_word(character) => {
+                let token = &rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())];
+                if character.is_ascii_digit() {
+                    text.extend(token.chars().filter(|c| *c != '_'));
+                    rest = &rest[token.len()..];
+                    continue;
                 }
+                // A word may be an operator, such as `and`.
+                operators += 1;
+                if let Some(skipped) = zero_offset(rest, token) {
+                    rest = &rest[skipped..];
+                    continue;
+                }
+                token
             }
-            _ => {}
-        }
-        word = if character.is_alphanumeric() {
-            word + 1
-        } else {
-            0
+            _ => {
+                operators += usize::from(!character.is_whitespace());
+                &rest[..character.len_utf8()]
+            }
         };
+        text.push_str(token);
+        rest = &rest[token.len()..];
     }
-    found
+    Scan { text, operators }
+}
+
+fn raw_string(token: &str) -> Option<&str> {
+    token.strip_prefix('`')?.strip_suffix('`')
+}
+
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '_' | ':' | '.')
+}
+
+/// The string that `text` begins with, quotes included.
+fn quoted(text: &str, quote: char) -> &str {
+    let mut characters = text.char_indices().skip(1);
+    while let Some((index, character)) = characters.next() {
+        if character == '\\' {
+            characters.next();
+        } else if character == quote {
+            return &text[..=index];
+        }
+    }
+    text
+}
+
+/// The length of `offset 0s` where `text` begins with it; `word` is its first word.
+fn zero_offset(text: &str, word: &str) -> Option<usize> {
+    if !word.eq_ignore_ascii_case("offset") {
+        return None;
+    }
+    let after = text[word.len()..].trim_start();
+    let duration = &after[..after.find(|c| !is_word(c)).unwrap_or(after.len())];
+    let unit = duration.trim_start_matches('0');
+    let is_zero =
+        unit.len() < duration.len() && matches!(unit, "ms" | "s" | "m" | "h" | "d" | "w" | "y");
+    is_zero.then(|| text.len() - after.len() + duration.len())
 }
 
 /// The parser's reason, with the place where it can be told from the reason, as Prometheus writes it.

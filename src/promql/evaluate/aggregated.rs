@@ -11,7 +11,7 @@ use crate::promql::grouping::{Grouping, is_metadata, with_label};
 use crate::promql::plan::{RangeSource, Scalar, Selector, Vector};
 
 use super::sampled::{Read, Visit};
-use super::{Cursor, Evaluation, Grid, Reading, Row, merged};
+use super::{Cursor, Evaluation, Grid, Number, Reading, Row, merged};
 
 /// Numbers the groups that elements belong to, in the order in which they come up.
 struct Groups<'g> {
@@ -179,12 +179,9 @@ impl Evaluation<'_> {
         let counts = self.scalar(count, grid)?;
         let mut rows = self.vector(of, grid)?;
         self.release(&rows);
-        let wanted = || counts.iter().map(|number| number.value);
-        let most = wanted().fold(f64::NEG_INFINITY, f64::max);
-        if rows.is_empty() || most < 1.0 {
+        if !check_counts(&counts)? {
             return Ok(Vec::new());
         }
-        check_counts(wanted(), most)?;
         // So that the choice among equals is always the same.
         rows.sort_by(|a, b| a.labels.cmp(&b.labels));
         let mut groups = Groups::new(grouping);
@@ -294,18 +291,25 @@ fn ranking(rank: Rank, a: f64, b: f64) -> Ordering {
     }
 }
 
-fn check_counts(mut wanted: impl Iterator<Item = f64> + Clone, most: f64) -> Result<(), EvalError> {
-    let least = wanted.clone().fold(f64::INFINITY, f64::min);
+/// Whether any element is wanted at all.
+fn check_counts(counts: &[Number]) -> Result<bool, EvalError> {
+    let wanted = || counts.iter().map(|number| number.value);
+    let (least, most) = (
+        wanted().fold(f64::INFINITY, f64::min),
+        wanted().fold(f64::NEG_INFINITY, f64::max),
+    );
     #[expect(clippy::cast_precision_loss, reason = "the limits are Prometheus's")]
     let (lowest, highest) = (i64::MIN as f64, i64::MAX as f64);
-    let refused = if wanted.any(f64::is_nan) {
+    let refused = if wanted().any(f64::is_nan) {
         "Parameter value is NaN".to_owned()
+    } else if most < 1.0 {
+        return Ok(false);
     } else if least <= lowest {
         format!("Scalar value {least} underflows int64")
     } else if most >= highest {
         format!("Scalar value {most} overflows int64")
     } else {
-        return Ok(());
+        return Ok(true);
     };
     Err(EvalError::Execution(refused))
 }
