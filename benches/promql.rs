@@ -43,7 +43,8 @@ fn store(series: usize) -> (Arc<Store>, Vec<TargetWriter>) {
             for (gauge, counter) in &labels {
                 let value = 100.0 - f64::from(u32::try_from(scrape).expect("few scrapes"));
                 page.add(gauge, value, None).expect("there is room");
-                page.add(counter, value * 10.0, None).expect("there is room");
+                page.add(counter, value * 10.0, None)
+                    .expect("there is room");
             }
             page.commit();
         }

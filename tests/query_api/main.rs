@@ -177,6 +177,24 @@ async fn each_refusal_has_its_type_and_code() {
             r#"invalid parameter "limit""#,
         ),
         (
+            "/api/v1/query?query=util%20*%20on(job)%20util",
+            422,
+            "execution",
+            "many-to-many matching not allowed",
+        ),
+        (
+            "/api/v1/query?query=rate(up)",
+            400,
+            "bad_data",
+            r#"invalid parameter "query": 1:"#,
+        ),
+        (
+            "/api/v1/query_range?query=up%5B1m%5D&start=1&end=2&step=1",
+            400,
+            "bad_data",
+            r#"invalid parameter "query": invalid expression type "range vector" for range query, must be Scalar or instant Vector"#,
+        ),
+        (
             "/api/v1/query?query=up&timeout=0",
             503,
             "timeout",

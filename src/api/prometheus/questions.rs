@@ -197,6 +197,14 @@ fn map(labels: &Labels) -> BTreeMap<&str, &str> {
     labels.iter().collect()
 }
 
+#[derive(Serialize)]
+struct Metadata {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    help: &'static str,
+    unit: &'static str,
+}
+
 /// Type, help and unit are not kept, so that all are what they are in Prometheus for a page that does not tell them.
 fn metadata(service: &QueryService, metric: &str, most: Option<usize>) -> Answer {
     let sets = match metric {
@@ -204,7 +212,11 @@ fn metadata(service: &QueryService, metric: &str, most: Option<usize>) -> Answer
         name => vec![vec![Matcher::equal(METRIC_NAME, name)]],
     };
     let names = service.label_values(METRIC_NAME, &sets, ALL_TIME);
-    let unknown = json!([{"type": "unknown", "help": "", "unit": ""}]);
+    let unknown = [Metadata {
+        kind: "unknown",
+        help: "",
+        unit: "",
+    }];
     let known: BTreeMap<_, _> = names
         .iter()
         .take(most.unwrap_or(usize::MAX))
