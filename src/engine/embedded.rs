@@ -12,7 +12,7 @@ use moka::sync::Cache;
 use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
-use crate::promql::{self, Query, QueryError, SeriesReader};
+use crate::promql::{self, Query, QueryError, ResultType, SeriesReader};
 use crate::store::{Store, TargetStatus};
 
 use super::{Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
@@ -90,6 +90,15 @@ impl Embedded {
         for matchers in compiled.selectors() {
             origins.extend(self.store.origins(matchers));
         }
+        // Several selectors of a query may read the same target.
+        origins.sort_by(|a, b| a.info.url.cmp(&b.info.url));
+        origins.dedup_by(|later, first| {
+            let is_same = later.info == first.info;
+            if is_same {
+                first.newest = first.newest.max(later.newest);
+            }
+            is_same
+        });
         let all = self.store.targets();
         let known_sources = all.len();
         let matched = !origins.is_empty();
@@ -127,7 +136,14 @@ impl Engine for Embedded {
     }
 
     fn check(&self, query: &str) -> Result<(), EngineError> {
-        Query::compile(query)?;
+        let compiled = Query::compile(query)?;
+        if compiled.result_type() != ResultType::Vector {
+            return Err(EngineError::from(QueryError::Type {
+                query: query.to_owned(),
+                reason: "an instant vector is needed here, with labels that name objects"
+                    .to_owned(),
+            }));
+        }
         Ok(())
     }
 

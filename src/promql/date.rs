@@ -33,7 +33,7 @@ impl DatePart {
     /// The part of the date that is `seconds` after the epoch. NaN where that is no date: Prometheus then shows what its
     /// processor makes of the conversion.
     pub(super) fn of(self, seconds: f64) -> f64 {
-        if !(seconds.abs() < 1e15) {
+        if seconds.is_nan() || seconds.abs() >= 1e15 {
             return f64::NAN;
         }
         #[expect(clippy::cast_possible_truncation, reason = "just checked")]

@@ -1,3 +1,8 @@
+mod bounds;
+mod functions;
+mod given;
+mod operators;
+
 use super::*;
 use crate::model::labels::METRIC_NAME;
 use crate::model::matcher::all_match;

@@ -236,9 +236,9 @@ async fn a_later_rule_wins_and_one_that_cannot_be_evaluated_harms_no_other() {
   metricsQuery: max(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)
   maxAge: 5s
 - seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
-  name: {as: sm_rate}
+  name: {as: sm_sum}
   resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}
-  metricsQuery: sum(rate(<<.Series>>{<<.LabelMatchers>>}[2m])) by (<<.GroupBy>>)
+  metricsQuery: sum(histogram_sum(<<.Series>>{<<.LabelMatchers>>})) by (<<.GroupBy>>)
 "#;
     let mut world = world(rules);
     world.scrape(at(0), &[("qwen-a", "0", 20.0), ("qwen-a", "1", 40.0)]);
@@ -254,13 +254,13 @@ async fn a_later_rule_wins_and_one_that_cannot_be_evaluated_harms_no_other() {
         old.ends_with("rules[2] takes samples up to 5s old"),
         "{old}"
     );
-    let rate = MetricQuestion {
-        metric: "sm_rate".into(),
+    let sum = MetricQuestion {
+        metric: "sm_sum".into(),
         ..question("app=qwen")
     };
-    let refused = world.ask(&rate, at(1)).await.expect_err("not evaluated");
+    let refused = world.ask(&sum, at(1)).await.expect_err("not evaluated");
     assert!(
-        refused.starts_with("rules[3] offers this metric") && refused.contains("`rate`"),
+        refused.starts_with("rules[3] offers this metric") && refused.contains("`histogram_sum`"),
         "{refused}"
     );
 }

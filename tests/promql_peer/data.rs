@@ -414,6 +414,9 @@ fn numbers(all: &mut Collection) {
     all.add("overflows", &[], 0, |index| {
         Some(1.6e308 + float(index) * 1.0e304)
     });
+    for gpu in ["0", "1"] {
+        all.constant("gpu.temperature µ", &[("gpu.id", gpu), ("2nd", "x")], 61.5);
+    }
     for step in -4..=4 {
         let name = step.to_string();
         all.constant("unit", &[("n", &name)], float(step) / 4.0);

@@ -7,12 +7,11 @@ use gpu_metrics_adapter::model::matcher::{Matcher, all_match};
 use gpu_metrics_adapter::model::sample::Sample;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::promql::{
-    self, EvalError, Options, Query, ResultType, SeriesReader, Value,
+    self, EvalError, Options, Query, Range, ResultType, SeriesReader, Value,
 };
 
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::data::Series;
-use crate::prometheus::Range;
 
 /// The series, as the engine reads them.
 pub(crate) struct Reader(pub(crate) Vec<Series>);
@@ -52,11 +51,6 @@ impl Reader {
             if matches!(query.result_type(), ResultType::String | ResultType::Matrix) {
                 return Err(Refusal::Query("no type for a range".to_owned()));
             }
-            let range = promql::Range {
-                start: range.start,
-                end: range.end,
-                step: range.step,
-            };
             let series = query.evaluate_range(self, range, &Options::default());
             let series = series.map_err(failed)?.into_iter().map(matrix);
             Ok(Answer::Matrix(series.collect()))

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use gpu_metrics_adapter::promql::Range;
+
 use crate::answer::{Order, Outcome, difference};
 use crate::data;
 use crate::embedded::Reader;
 use crate::era::Era;
-use crate::prometheus::{PROMETHEUS, Prometheus, Range};
+use crate::prometheus::{PROMETHEUS, Prometheus};
 
 /// When a query is evaluated, in milliseconds from the start of the data.
 #[derive(Clone, Copy, Debug)]

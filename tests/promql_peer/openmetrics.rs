@@ -30,11 +30,12 @@ fn series_name(labels: &Labels) -> String {
                 .replace('\\', r"\\")
                 .replace('"', r#"\""#)
                 .replace('\n', r"\n");
-            format!("{name}=\"{value}\"")
+            format!("\"{name}\"=\"{value}\"")
         })
         .collect();
+    // With the name inside and in quotes, it may have any letters.
     let name = labels.metric_name().expect("a name");
-    format!("{name}{{{}}}", pairs.join(","))
+    format!("{{\"{name}\",{}}}", pairs.join(","))
 }
 
 fn value(value: f64) -> String {

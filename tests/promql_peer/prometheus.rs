@@ -10,6 +10,7 @@ use std::time::Duration;
 use form_urlencoded::Serializer;
 use gpu_metrics_adapter::model::labels::Labels;
 use gpu_metrics_adapter::model::time::Timestamp;
+use gpu_metrics_adapter::promql::Range;
 use reqwest::Client;
 use serde::Deserialize;
 use serde_json::Value;
@@ -24,14 +25,6 @@ use crate::{openmetrics, remote_write};
 
 /// What the server must say that it is, lest another one is compared with.
 const VERSION: &str = "3.14.0";
-
-/// The steps of a range query.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Range {
-    pub(crate) start: Timestamp,
-    pub(crate) end: Timestamp,
-    pub(crate) step: Duration,
-}
 
 /// The running server, and the runtime that its requests run on.
 pub(crate) struct Prometheus {

@@ -126,7 +126,8 @@ mod tests {
         double_exponential_smoothing absent histogram_quantile label_replace label_join clamp clamp_min clamp_max abs ceil
         floor round sqrt exp ln log2 log10 sgn acos acosh asin asinh atan atanh cos cosh sin sinh tan tanh deg rad pi time
         timestamp day_of_month day_of_week day_of_year days_in_month hour minute month year vector scalar sort sort_desc
-        sort_by_label sort_by_label_desc sum avg min max count group stddev stdvar topk bottomk quantile count_values limitk
+        sort_by_label sort_by_label_desc ts_of_min_over_time
+        ts_of_max_over_time ts_of_first_over_time ts_of_last_over_time max_of min_of sum avg min max count group stddev stdvar topk bottomk quantile count_values limitk
         by without on ignoring group_left group_right bool and or unless atan2 offset start end inf nan";
     const SIGNS: &str = "+ - * / % ^ == != > < >= <= = =~ !~ @";
 

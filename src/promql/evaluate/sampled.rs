@@ -22,11 +22,14 @@ pub(super) enum Read {
 /// Called with each series' labels and results.
 pub(super) type Visit<'v> = dyn FnMut(&Labels, &[Reading]) -> Result<(), EvalError> + 'v;
 
+/// Called with each series' labels and samples.
+type VisitRuns<'v> = dyn FnMut(&Labels, [&[Sample]; 2]) -> Result<(), EvalError> + 'v;
+
 impl Evaluation<'_> {
     fn each_series(
         &self,
         matchers: &[Matcher],
-        visit: &mut dyn FnMut(&Labels, [&[Sample]; 2]) -> Result<(), EvalError>,
+        visit: &mut VisitRuns<'_>,
     ) -> Result<(), EvalError> {
         let mut outcome = Ok(());
         self.reader.select(matchers, &mut |labels, runs| {
