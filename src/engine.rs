@@ -78,6 +78,12 @@ pub trait Engine: Send + Sync {
     /// Where it is wrong, or needs what this engine does not have.
     fn check(&self, query: &str) -> Result<(), EngineError>;
 
+    /// Whether this series selector can be looked up at all; asked when rules are loaded.
+    ///
+    /// # Errors
+    /// Where it is not one.
+    fn check_selector(&self, selector: &str) -> Result<(), EngineError>;
+
     /// The instant vector of a query.
     fn query<'a>(
         &'a self,

@@ -138,6 +138,19 @@ async fn a_no_is_a_status_that_says_why() {
             "metricLabelSelector",
         ),
         (
+            format!(
+                "{V2}/pods/*/{METRIC}?metricLabelSelector=a+in+({})",
+                "x,".repeat(2100)
+            ),
+            StatusCode::BAD_REQUEST,
+            "longer than 4096 bytes",
+        ),
+        (
+            format!("/apis/custom.metrics.k8s.io/v1beta2/pods/*/{METRIC}"),
+            StatusCode::BAD_REQUEST,
+            "in one namespace",
+        ),
+        (
             "/apis/custom.metrics.k8s.io/v1beta2/pods/x".into(),
             StatusCode::BAD_REQUEST,
             "invalid request path",

@@ -64,7 +64,12 @@ impl Core {
         if !faults.is_empty() {
             return Err(BuildError(faults));
         }
-        let default_max_age = config.default_max_age();
+        let slowest = jobs
+            .iter()
+            .map(targets::Job::interval)
+            .max()
+            .unwrap_or(config.scrape.interval);
+        let default_max_age = config.default_max_age(slowest);
         let oldest = rules
             .iter()
             .filter_map(|rule| rule.max_age)

@@ -17,9 +17,14 @@ use crate::store::{Store, TargetStatus};
 
 use super::{Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
 
-/// Compiled queries kept, in bytes of their texts: one per rule, metric and namespace is the usual need. Texts come from
-/// requests too, so that their number alone would be no bound.
-const COMPILED_BYTES: u64 = 4 << 20;
+/// Most memory for compiled queries, in bytes: one per rule, metric and namespace is the usual need, but texts come from
+/// requests too.
+const COMPILED_BYTES: u64 = 64 << 20;
+
+/// About how many bytes a byte of a query's text becomes, without a regular expression in it and with one: classes of
+/// Unicode characters are large.
+const PLAIN_FACTOR: usize = 32;
+const EXPRESSION_FACTOR: usize = 1500;
 
 /// The most sources that a diagnosis names.
 const NAMED_SOURCES: usize = 3;
@@ -33,7 +38,12 @@ pub struct Embedded {
 
 #[expect(clippy::ptr_arg, reason = "the cache hands out its own key type")]
 fn weight(text: &String, _: &Arc<Query>) -> u32 {
-    u32::try_from(text.len()).unwrap_or(u32::MAX)
+    let factor = if text.contains("=~") || text.contains("!~") {
+        EXPRESSION_FACTOR
+    } else {
+        PLAIN_FACTOR
+    };
+    u32::try_from(text.len() * factor).unwrap_or(u32::MAX)
 }
 
 impl Embedded {
@@ -144,6 +154,11 @@ impl Engine for Embedded {
                     .to_owned(),
             }));
         }
+        Ok(())
+    }
+
+    fn check_selector(&self, selector: &str) -> Result<(), EngineError> {
+        promql::parse_selector(selector)?;
         Ok(())
     }
 

@@ -286,3 +286,13 @@ fn expressions_and_absence_find_what_a_full_scan_would() {
         assert_eq!(found, expected, "{matchers:?}");
     }
 }
+
+#[test]
+fn a_clock_that_is_set_back_hides_no_sample() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let x = series("m", "x");
+    scrape(&mut writer, at(3600), &[(&x, 1.0)]);
+    scrape(&mut writer, at(0), &[(&x, 2.0)]);
+    assert_eq!(read(&store, "m"), [("x".into(), vec![Some(2.0)])]);
+}

@@ -87,6 +87,11 @@ pub fn compile(section: &ScrapeConfig) -> Result<Vec<Job>, Vec<Fault>> {
 }
 
 impl Job {
+    /// How often its targets are scraped.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     fn new(
         section: &ScrapeConfig,
         written: config::Job,
