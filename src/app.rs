@@ -10,4 +10,4 @@ mod reviewer;
 pub mod serve;
 
 pub use self::core::{BuildError, Core};
-pub use front::{Front, open};
+pub use front::{Front, Opened, open};

@@ -3,6 +3,8 @@
 //! Everything above asks through the [`Engine`] trait and does not know which engine it is.
 
 pub mod embedded;
+pub mod query;
+pub mod recorded;
 
 use std::sync::Arc;
 use std::time::Duration;

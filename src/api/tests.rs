@@ -5,7 +5,9 @@ use k8s_metrics::custom_metrics::v1beta2::MetricValue;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::engine::query::QueryService;
 use crate::provider::fixture::{METRIC, World, at, world};
+use crate::store::{Limits, Store};
 
 /// The router over a world in which two of three pods have a value.
 async fn served() -> Router {
@@ -21,6 +23,10 @@ fn over(world: World) -> Router {
     std::mem::forget(target);
     router(Arc::new(Api {
         provider: Arc::new(provider),
+        queries: Arc::new(prometheus::QueryApi::new(
+            Arc::new(QueryService::over(Store::new(Limits::default()))),
+            prometheus::QueryLimits::default(),
+        )),
         health: Health::new(vec![Check {
             name: "pod-watch",
             test: Box::new(|| Err("no list yet".into())),

@@ -12,6 +12,7 @@ use crate::config::rules::DiscoveryRule;
 use crate::config::scrape::{Preset, ScrapeLimits};
 use crate::config::{Config, Fault};
 use crate::engine::embedded::Embedded;
+use crate::engine::query::QueryService;
 use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
@@ -34,6 +35,8 @@ pub struct Core {
     pub store: Arc<Store>,
     /// The answers.
     pub provider: Arc<Provider>,
+    /// The answers to PromQL that no rule asks.
+    pub queries: Arc<QueryService>,
     /// What scraping counts.
     pub statistics: Arc<Statistics>,
     jobs: Vec<targets::Job>,
@@ -75,6 +78,7 @@ impl Core {
         limits.retention = limits.retention.max(oldest);
         let store = Store::new(limits);
         let engine = Arc::new(Embedded::new(Arc::clone(&store)));
+        let queries = Arc::new(QueryService::over(Arc::clone(&store)));
         let provider = Arc::new(Provider::new(
             rules,
             default_max_age,
@@ -86,6 +90,7 @@ impl Core {
         Ok(Self {
             store,
             provider,
+            queries,
             statistics,
             jobs,
             limits: config.scrape.limits.clone(),

@@ -58,6 +58,8 @@ pub struct Settings {
     /// Certificate and key in files that someone else renews. Without them the adapter makes its own, and keeps the
     /// `caBundle` of its APIServices.
     pub certificate_files: Option<(PathBuf, PathBuf)>,
+    /// An address of loopback to serve for debugging, without TLS and authentication.
+    pub debug_address: Option<SocketAddr>,
     /// How long to go on serving after the signal to stop, until the endpoints know.
     pub shutdown_delay: Duration,
 }
@@ -129,9 +131,13 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         authenticator: Arc::clone(&authenticator),
         authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
         checks: checks(authenticator, objects),
+        debug_address: settings.debug_address,
     };
     let mut running = open(&core, front).await?;
     info!(address = %running.address(), service = %settings.service, "serving");
+    if let Some(address) = running.debug_address() {
+        info!(%address, "serving queries without authentication, to this machine only");
+    }
 
     tokio::select! {
         _ = stop.recv() => {}

@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, ready};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{Core, Front, open};
+use crate::app::{Core, Front, Opened, open};
 use crate::auth::{
     Authenticator, Authorizer, Decision, HEALTH_PATHS, RequestAttributes, ReviewError, Reviewer,
     Trust, User,
@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::config::scrape::{Job, StaticTargets};
 use crate::model::time::Timestamp;
 use crate::server::pki::{Authority, Pair};
-use crate::server::{Admission, Drain, Listen, Running, ServerMetrics, ServingCertificate};
+use crate::server::{Admission, Drain, Listen, ServerMetrics, ServingCertificate};
 
 use super::fleet::Fleet;
 
@@ -43,7 +43,7 @@ const SCRAPE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The running adapter.
 pub(super) struct Site {
-    running: Running,
+    running: Opened,
     address: SocketAddr,
     authority: String,
     front_proxy: Pair,
@@ -90,6 +90,7 @@ impl Site {
                 authenticator,
                 authorizer,
                 checks: Vec::new(),
+                debug_address: None,
             },
         )
         .await?;

@@ -5,6 +5,7 @@
 //! series from memory. The tests that need the server are ignored by default.
 
 mod answer;
+mod bodies;
 mod compare;
 mod data;
 mod embedded;

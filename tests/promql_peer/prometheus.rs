@@ -123,6 +123,14 @@ impl Prometheus {
         }
     }
 
+    /// What it answers to a path, with its code.
+    pub(crate) async fn body(&self, path: &str) -> (u16, String) {
+        let request = self.client.get(format!("{}{path}", self.url));
+        let answer = request.send().await.expect("an answer");
+        let code = answer.status().as_u16();
+        (code, answer.text().await.expect("text"))
+    }
+
     pub(crate) async fn instant(&self, query: &str, at: Timestamp) -> Outcome {
         self.ask("query", &[("query", query), ("time", &seconds(at))])
             .await

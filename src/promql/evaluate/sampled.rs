@@ -191,6 +191,8 @@ impl Evaluation<'_> {
         self.each_track(over, grid, &mut |labels, track| {
             readings.clear();
             for (step, at) in grid.steps() {
+                // One step's window may be a subquery's, with as many samples as may be held.
+                self.tick()?;
                 let end = self.look_at(&over.shift, at);
                 let start = end.saturating_sub(over.range);
                 let part = track.between(start, end);
