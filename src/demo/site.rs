@@ -13,9 +13,8 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::app::{Core, Front, Opened, open};
+use crate::app::{Core, Front, Opened, Tasks, open};
 use crate::auth::{
     Authenticator, Authorizer, Decision, HEALTH_PATHS, RequestAttributes, ReviewError, Reviewer,
     Trust, User,
@@ -48,8 +47,7 @@ pub(super) struct Site {
     authority: String,
     front_proxy: Pair,
     folder: Folder,
-    tasks: TaskTracker,
-    cancel: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Site {
@@ -67,8 +65,8 @@ impl Site {
             Arc::new(fleet.pods().clone()),
             Arc::new(StaticMapper),
         )?;
-        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        core.start(None, &tasks, &cancel);
+        let tasks = Tasks::default();
+        core.start(None, &tasks);
 
         let authenticator = Arc::new(Authenticator::new(Arc::new(Permissions)));
         authenticator.set_trust(Trust::from_config_map(&trust(&cluster, &proxies))?);
@@ -103,7 +101,6 @@ impl Site {
             front_proxy,
             folder,
             tasks,
-            cancel,
         })
     }
 
@@ -137,9 +134,7 @@ impl Site {
                 finish: Duration::from_secs(1),
             })
             .await;
-        self.cancel.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.stop().await;
     }
 }
 

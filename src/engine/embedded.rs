@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -28,6 +29,12 @@ const EXPRESSION_FACTOR: usize = 1500;
 
 /// The most sources that a diagnosis names.
 const NAMED_SOURCES: usize = 3;
+
+/// How far back this query looks, ranges, offsets and subqueries together; nothing where it cannot be compiled. The store
+/// must keep samples as long.
+pub fn longest_range(query: &str) -> Duration {
+    Query::compile(query).map_or(Duration::ZERO, |query| query.longest_range())
+}
 
 /// PromQL over the store.
 #[derive(Debug)]

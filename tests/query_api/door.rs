@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::get;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
-use gpu_metrics_adapter::app::{Core, Front, Opened, open};
+use gpu_metrics_adapter::app::{Core, Front, Opened, Tasks, open};
 use gpu_metrics_adapter::auth::{
     Authenticator, Authorizer, Decision, HEALTH_PATHS, RequestAttributes, ReviewError, Reviewer,
     Trust, User,
@@ -24,7 +24,6 @@ use gpu_metrics_adapter::server::{
 use reqwest::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 
 use crate::store::Nothing;
 
@@ -93,8 +92,8 @@ impl Site {
         tokio::spawn(async move { axum::serve(exporter, pages).await });
 
         let core = Core::build(&config, Arc::new(Nothing), Arc::new(StaticMapper)).unwrap();
-        let cancel = CancellationToken::new();
-        core.start(None, &TaskTracker::new(), &cancel);
+        let tasks = Tasks::default();
+        core.start(None, &tasks);
 
         let life = Duration::from_secs(3600);
         let authority = Authority::generate("test-ca", life, Timestamp::now()).unwrap();
@@ -125,7 +124,7 @@ impl Site {
         Self {
             opened: open(&core, front).await.unwrap(),
             authority: authority.certificate().to_owned(),
-            _cancel: cancel.drop_guard(),
+            _cancel: tasks.token().drop_guard(),
         }
     }
 
