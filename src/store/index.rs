@@ -1,7 +1,7 @@
 //! Which series exist, found by the values of their labels.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::model::labels::Labels;
@@ -29,7 +29,7 @@ pub(super) struct Entry {
 pub(super) struct Index {
     entries: Vec<Option<Entry>>,
     free: Vec<SeriesId>,
-    postings: HashMap<Arc<str>, HashMap<Arc<str>, HashSet<SeriesId>>>,
+    postings: HashMap<Arc<str>, HashMap<Arc<str>, Ids>>,
 }
 
 impl Index {
@@ -101,43 +101,61 @@ impl Index {
 
     /// The series that meet all `matchers`.
     pub(super) fn find(&self, matchers: &[Matcher]) -> Vec<&Entry> {
-        let meets = |entry: &&Entry| all_match(matchers, &entry.labels);
         let entry = |id: &SeriesId| self.entries[*id as usize].as_ref();
         match self.candidates(matchers) {
-            Some(ids) => ids.iter().filter_map(entry).filter(meets).collect(),
-            None => self.entries.iter().flatten().filter(meets).collect(),
+            // What chose the candidates holds for all of them.
+            Candidates::Exact { ids, chosen } => {
+                let (before, after) = (&matchers[..chosen], &matchers[chosen + 1..]);
+                let meets = |entry: &&Entry| {
+                    all_match(before, &entry.labels) && all_match(after, &entry.labels)
+                };
+                ids.into_iter()
+                    .flatten()
+                    .filter_map(entry)
+                    .filter(meets)
+                    .collect()
+            }
+            Candidates::Union(ids) => {
+                let meets = |entry: &&Entry| all_match(matchers, &entry.labels);
+                ids.iter().filter_map(entry).filter(meets).collect()
+            }
+            Candidates::All => {
+                let meets = |entry: &&Entry| all_match(matchers, &entry.labels);
+                self.entries.iter().flatten().filter(meets).collect()
+            }
         }
     }
 
-    /// The shortest list of series that must contain every answer; `None` where no matcher narrows them.
-    fn candidates(&self, matchers: &[Matcher]) -> Option<Cow<'_, HashSet<SeriesId>>> {
+    /// The shortest list of series that must contain every answer.
+    fn candidates(&self, matchers: &[Matcher]) -> Candidates<'_> {
+        let list = |matcher: &Matcher| {
+            self.postings
+                .get(matcher.name.as_str())?
+                .get(matcher.value.as_str())
+        };
         let exact = matchers
             .iter()
-            .filter(|matcher| matches!(matcher.op, MatchOp::Equal) && !matcher.value.is_empty())
-            .map(|matcher| {
-                self.postings
-                    .get(matcher.name.as_str())
-                    .and_then(|values| values.get(matcher.value.as_str()))
+            .enumerate()
+            .filter(|(_, matcher)| {
+                matches!(matcher.op, MatchOp::Equal) && !matcher.value.is_empty()
             })
-            .map(|list| list.map_or_else(|| Cow::Owned(HashSet::new()), Cow::Borrowed))
-            .min_by_key(|list| list.len());
-        if exact.is_some() {
-            return exact;
+            .map(|(chosen, matcher)| (chosen, list(matcher)))
+            .min_by_key(|(_, ids)| ids.map_or(0, HashSet::len));
+        if let Some((chosen, ids)) = exact {
+            return Candidates::Exact { ids, chosen };
         }
         // No exact value is named: the union of what an expression lets through, unless that includes absence.
-        let expression = matchers
-            .iter()
-            .find(|matcher| matches!(matcher.op, MatchOp::Regex(_)) && !matcher.matches(""))?;
+        let narrows =
+            |matcher: &&Matcher| matches!(matcher.op, MatchOp::Regex(_)) && !matcher.matches("");
+        let Some(expression) = matchers.iter().find(narrows) else {
+            return Candidates::All;
+        };
         let values = self.postings.get(expression.name.as_str());
         let matching = values
             .into_iter()
             .flatten()
             .filter(|(value, _)| expression.matches(value));
-        Some(Cow::Owned(
-            matching
-                .flat_map(|(_, list)| list.iter().copied())
-                .collect(),
-        ))
+        Candidates::Union(matching.flat_map(|(_, ids)| ids.iter().copied()).collect())
     }
 
     /// Calls `visit` once for each target that `entries` belong to, with the target's samples locked.
@@ -145,16 +163,47 @@ impl Index {
         entries: &[&Entry],
         mut visit: impl FnMut(&Block, &BlockState, &[&Entry]),
     ) {
-        let mut groups: HashMap<*const Block, Vec<&Entry>> = HashMap::new();
-        for entry in entries {
-            groups
-                .entry(Arc::as_ptr(&entry.block))
-                .or_default()
-                .push(entry);
-        }
-        for group in groups.into_values() {
+        let mut entries = entries.to_vec();
+        entries.sort_unstable_by_key(|entry| Arc::as_ptr(&entry.block));
+        for group in entries.chunk_by(|a, b| Arc::ptr_eq(&a.block, &b.block)) {
             let block = &group[0].block;
-            visit(block, &block.state.read(), &group);
+            visit(block, &block.state.read(), group);
         }
+    }
+}
+
+/// Where a search begins.
+enum Candidates<'a> {
+    /// The series with one exact value, which the matcher `chosen` asks for; none has it where there is no list.
+    Exact { ids: Option<&'a Ids>, chosen: usize },
+    /// The series whose label one expression lets through. A series is there once: it has one value of a label.
+    Union(Vec<SeriesId>),
+    /// All of them.
+    All,
+}
+
+/// A set of series.
+type Ids = HashSet<SeriesId, BuildHasherDefault<IdHasher>>;
+
+/// Spreads the numbers that the index itself gave out; nobody outside chooses them.
+#[derive(Debug, Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // Fibonacci hashing: consecutive numbers end up far apart, in the high bits that the table looks at too.
+        self.0 = (self.0 ^ u64::from(number))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32);
     }
 }
