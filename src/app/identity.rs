@@ -61,8 +61,8 @@ pub(super) struct OwnCertificate {
     client: kube::Client,
     service: ServiceName,
     shown: ServingCertificate,
-    /// The PEM of what is shown.
-    leaf: Vec<u8>,
+    /// What the Secret held when `shown` was taken from it.
+    current: SecretBytes,
     authority: watch::Sender<Option<Vec<u8>>>,
     link: Link,
     /// A newer leaf, until it is shown.
@@ -105,21 +105,21 @@ impl OwnCertificate {
             }
         };
         let shown = ServingCertificate::from_pem(bytes(&secret, CERTIFICATE), bytes(&secret, KEY))?;
-        Ok(Self::new(client, service, shown, &secret))
+        Ok(Self::new(client, service, shown, secret))
     }
 
     fn new(
         client: kube::Client,
         service: ServiceName,
         shown: ServingCertificate,
-        secret: &SecretBytes,
+        secret: SecretBytes,
     ) -> Self {
-        let authority = watch::Sender::new(Some(bytes(secret, AUTHORITY).to_vec()));
+        let authority = watch::Sender::new(Some(bytes(&secret, AUTHORITY).to_vec()));
         Self {
             client,
             service,
             shown,
-            leaf: bytes(secret, CERTIFICATE).to_vec(),
+            current: secret,
             link: Link::new(authority.subscribe()),
             authority,
             next: None,
@@ -152,7 +152,6 @@ impl OwnCertificate {
             tokio::select! {
                 () = sleep_until(look_at) => look_at = Instant::now() + self.look().await,
                 Ok(()) = bundles.changed() => {
-                    bundles.mark_unchanged();
                     if !self.strangers().is_subset(&self.strangers) {
                         look_at = look_at.min(Instant::now() + LOOK_SOON + jitter(LOOK_SOON));
                     }
@@ -179,7 +178,7 @@ impl OwnCertificate {
         }
     }
 
-    /// The authority at once, the leaf when the authority is trusted: a client that trusts too many is right, one that
+    /// The authority at once, a leaf of a new one when that is trusted: a client that trusts too many is right, one that
     /// trusts too few is not.
     fn take(&mut self, secret: SecretBytes) {
         let authority = bytes(&secret, AUTHORITY);
@@ -191,8 +190,12 @@ impl OwnCertificate {
             differs
         });
         self.strangers = self.strangers();
-        if bytes(&secret, CERTIFICATE) == self.leaf {
+        let same = |key| bytes(&secret, key) == bytes(&self.current, key);
+        if same(CERTIFICATE) {
             self.next = None;
+        } else if same(AUTHORITY_KEY) {
+            self.next = None;
+            self.show(secret);
         } else if self.next.as_ref().is_none_or(|it| it.secret != secret) {
             let now = Instant::now();
             self.next = Some(Next {
@@ -223,7 +226,7 @@ impl OwnCertificate {
         let trusted = self.link.bundles().borrow().trust(authority);
         let before = std::mem::replace(&mut next.trusted, trusted);
         if may_show(before && trusted, self.shown.validity(), Timestamp::now()) {
-            self.show(&next.secret);
+            self.show(next.secret);
             return;
         }
         if !trusted && !next.warned && next.since.elapsed() >= LATE {
@@ -235,11 +238,11 @@ impl OwnCertificate {
         self.next = Some(next);
     }
 
-    fn show(&mut self, secret: &SecretBytes) {
-        let leaf = bytes(secret, CERTIFICATE);
-        match self.shown.replace(leaf, bytes(secret, KEY)) {
+    fn show(&mut self, secret: SecretBytes) {
+        let pair = (bytes(&secret, CERTIFICATE), bytes(&secret, KEY));
+        match self.shown.replace(pair.0, pair.1) {
             Ok(()) => {
-                self.leaf = leaf.to_vec();
+                self.current = secret;
                 info!(until = %self.shown.validity().not_after, "serving certificate replaced");
             }
             Err(error) => warn!(
@@ -400,66 +403,102 @@ mod tests {
         assert!(may_show(false, shown, at(1)));
     }
 
-    /// An owner that shows the leaf of `secret`, and whose cluster does not answer.
-    fn owner(secret: &SecretBytes) -> OwnCertificate {
+    /// An owner that shows the leaf of `secret`, and whose cluster is at `url`.
+    fn owner(secret: &SecretBytes, url: &str) -> OwnCertificate {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a URL"));
+        let config = kube::Config::new(url.parse().expect("a URL"));
         let client = kube::Client::try_from(config).expect("a client");
         let service = ServiceName {
             namespace: "gpu".into(),
             name: "adapter".into(),
         };
         let shown = ServingCertificate::from_pem(bytes(secret, CERTIFICATE), bytes(secret, KEY));
-        OwnCertificate::new(client, service, shown.expect("a pair"), secret)
+        OwnCertificate::new(client, service, shown.expect("a pair"), secret.clone())
     }
 
-    #[tokio::test(start_paused = true)]
+    const NOWHERE: &str = "http://127.0.0.1:1";
+
+    #[tokio::test]
     async fn a_leaf_of_a_new_authority_waits_until_every_apiservice_trusts_it() {
         let now = Timestamp::now();
-        let old = make(&service_hosts(), now).expect("made");
-        let new = make(&service_hosts(), now.plus(DAY)).expect("made");
-        let mut owner = owner(&old);
+        let [old, new] = [0, 1].map(|_| make(&service_hosts(), now).expect("made"));
+        let mut owner = owner(&old, NOWHERE);
         let link = owner.authority();
         let both = [bytes(&new, AUTHORITY), bytes(&old, AUTHORITY)].concat();
         link.note("a", Some(bytes(&old, AUTHORITY).to_vec()));
         link.note("b", Some(both.clone()));
-        let strangers = owner.strangers();
-        assert_eq!(strangers.len(), 1, "the new authority is not known yet");
         owner.take(new.clone());
-        assert!(owner.strangers.len() == 1 && owner.strangers != strangers);
         assert_eq!(
             owner.authority.borrow().as_deref(),
             Some(bytes(&new, AUTHORITY)),
             "the authority is told at once"
         );
-        for _ in 0..2 {
-            owner.ask();
-            assert_eq!(owner.leaf, bytes(&old, CERTIFICATE));
-        }
+        owner.ask();
+        owner.ask();
+        assert!(owner.current == old, "one of them does not trust it");
         link.note("a", Some(both));
         owner.ask();
-        assert_eq!(owner.leaf, bytes(&old, CERTIFICATE), "trusted only just");
+        assert!(owner.current == old, "trusted only just");
         owner.ask();
-        assert_eq!(owner.leaf, bytes(&new, CERTIFICATE));
-        assert!(owner.next.is_none());
-        // The Secret has gone back before the leaf was shown: nothing waits any more.
-        owner.take(old);
+        assert!(owner.current == new && owner.next.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_leaf_of_the_same_authority_is_shown_at_once() {
+        let now = Timestamp::now();
+        let secret = make(&service_hosts(), now).expect("made");
+        let mut owner = owner(&secret, NOWHERE);
+        owner.authority().note("a", Some(Vec::new()));
+        let mut renewed = secret.clone();
+        let later = now.plus(DAY * 250);
+        let change = renew(&secret, &service_hosts(), later).expect("readable");
+        renewed.extend(change.expect("due"));
+        owner.take(renewed.clone());
+        assert!(owner.current == renewed && owner.next.is_none());
+        let until = later.plus(CERTIFICATE_LIFE).as_seconds();
+        assert_eq!(owner.shown.validity().not_after.as_seconds(), until);
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_goes_back_leaves_nothing_waiting() {
+        let now = Timestamp::now();
+        let [old, new] = [0, 1].map(|_| make(&service_hosts(), now).expect("made"));
+        let mut owner = owner(&old, NOWHERE);
+        owner.authority().note("a", Some(Vec::new()));
         owner.take(new);
+        assert!(owner.next.is_some());
+        owner.take(old);
         assert!(owner.next.is_none());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_unknown_authority_is_asked_about_within_seconds_and_once() {
+    #[tokio::test]
+    async fn an_authority_that_the_secret_does_not_explain_is_asked_about_once() {
         let now = Timestamp::now();
         let [ours, other] = [0, 1].map(|_| make(&service_hosts(), now).expect("made"));
-        let mut owner = owner(&ours);
-        owner
-            .authority()
-            .note("a", Some(bytes(&other, AUTHORITY).to_vec()));
+        let mut owner = owner(&ours, NOWHERE);
+        let link = owner.authority();
+        link.note("a", Some(bytes(&other, AUTHORITY).to_vec()));
         assert!(!owner.strangers().is_subset(&owner.strangers));
         owner.take(ours);
         assert!(owner.strangers().is_subset(&owner.strangers));
-        assert!(jitter(LOOK_SOON) < LOOK_SOON);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_authority_has_the_secret_read_within_seconds() {
+        let now = Timestamp::now();
+        let [ours, other] = [0, 1].map(|_| make(&service_hosts(), now).expect("made"));
+        let cluster = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let cluster = cluster.expect("a port");
+        let url = format!("http://{}", cluster.local_addr().expect("an address"));
+        let owner = owner(&ours, &url);
+        let link = owner.authority();
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(owner.keep_current(cancel.clone()));
+        link.note("a", Some(bytes(&other, AUTHORITY).to_vec()));
+        let asked = tokio::time::timeout(Duration::from_secs(30), cluster.accept()).await;
+        asked.expect("it asks").expect("a connection");
+        cancel.cancel();
+        running.await.expect("it ends when it is told to");
     }
 
     #[test]
