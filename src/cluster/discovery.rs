@@ -126,10 +126,9 @@ impl PodQuery {
         config.label_selector.clone_from(&self.label_selector);
         config.field_selector.clone_from(&self.field_selector);
         let mut what = "pods to scrape".to_owned();
-        for selector in [&self.label_selector, &self.field_selector] {
-            if let Some(selector) = selector {
-                what = format!("{what}, {selector}");
-            }
+        let selectors = [&self.label_selector, &self.field_selector];
+        for selector in selectors.into_iter().flatten() {
+            what = format!("{what}, {selector}");
         }
         let follow = |what, api| Follow::new(what, api, config.clone());
         if self.namespaces.is_empty() {
