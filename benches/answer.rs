@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use gpu_metrics_adapter::api::prometheus::{QueryApi, QueryLimits};
 use gpu_metrics_adapter::api::{self, Api, Discovery, Health};
 use gpu_metrics_adapter::cluster::StaticMapper;
 use gpu_metrics_adapter::config::rules::DiscoveryRule;
 use gpu_metrics_adapter::engine::embedded::Embedded;
+use gpu_metrics_adapter::engine::query::QueryService;
 use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
 use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
 use gpu_metrics_adapter::model::selector::Selector;
@@ -100,6 +102,10 @@ fn answers(c: &mut Criterion) {
             names: (0..pods).map(|index| pod(index).into()).collect(),
             labels: BTreeMap::from([("app".to_owned(), "isvc.qwen-predictor".to_owned())]),
         };
+        let queries = QueryApi::new(
+            Arc::new(QueryService::over(Arc::clone(&store))),
+            QueryLimits::default(),
+        );
         let provider = Arc::new(Provider::new(
             rules,
             Duration::from_secs(45),
@@ -110,6 +116,7 @@ fn answers(c: &mut Criterion) {
         runtime.block_on(provider.refresh(NOW));
         let router = api::router(Arc::new(Api {
             provider,
+            queries: Arc::new(queries),
             health: Health::new(Vec::new()),
             own_metrics: Box::new(String::new),
             now: || NOW,

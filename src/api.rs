@@ -1,4 +1,4 @@
-//! The metric APIs, discovery, health, and their errors, as an axum router.
+//! The metric APIs, discovery, health, Prometheus's query API, and their errors, as an axum router.
 //!
 //! Discovery and health are answered from memory and wait for nothing: a group that does not answer blocks the deletion
 //! of every namespace in the cluster. Who asks, and whether they may, is decided before a request gets here.
@@ -8,16 +8,19 @@ mod discovery;
 mod health;
 mod negotiation;
 mod path;
+pub mod prometheus;
 pub mod status;
 mod version;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::uri::Authority;
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde::Serialize;
 
@@ -27,12 +30,15 @@ use crate::provider::Provider;
 pub use health::{Check, Health};
 use negotiation::{Encoding, wants_pretty};
 use path::Target;
+use prometheus::QueryApi;
 use status::{Details, failure};
 
 /// What the API answers from.
 pub struct Api {
     /// Metric values and the catalog of what is offered.
     pub provider: Arc<Provider>,
+    /// Prometheus's API.
+    pub queries: Arc<QueryApi>,
     /// What `/livez` and `/readyz` check.
     pub health: Health,
     /// The process's own metrics in OpenMetrics text.
@@ -50,7 +56,53 @@ pub fn router(api: Arc<Api>) -> Router {
     Router::new().fallback(handle).with_state(api)
 }
 
+/// What may be asked for debugging without proof of identity: Prometheus's API, the own metrics, health. It is to be served
+/// on loopback only, and answers only who calls it by such a name: else any web page could have a browser ask it, under a
+/// name of the page's own that resolves to loopback.
+pub fn debug_router(api: Arc<Api>) -> Router {
+    Router::new().fallback(handle_debug).with_state(api)
+}
+
+async fn handle_debug(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    if !names_loopback(&request) {
+        let message = "this port answers only under the names of loopback, such as localhost";
+        return failure(StatusCode::FORBIDDEN, "Forbidden", message, None);
+    }
+    match path::parse(request.uri().path()) {
+        Ok(Target::Prometheus(_) | Target::OwnMetrics | Target::Health(_)) => {
+            handle(State(api), request).await
+        }
+        _ => {
+            let message = "the server could not find the requested resource";
+            failure(StatusCode::NOT_FOUND, "NotFound", message, None)
+        }
+    }
+}
+
+/// Whether the host that the client called is `localhost` or an address of loopback.
+fn names_loopback(request: &Request<Body>) -> bool {
+    let header = request.headers().get(HOST);
+    let host = match header.map(|value| value.to_str()) {
+        Some(Ok(host)) => host.parse::<Authority>().ok(),
+        Some(Err(_)) => None,
+        // HTTP/2 has it in the URI.
+        None => request.uri().authority().cloned(),
+    };
+    let Some(host) = host else { return false };
+    let name = host.host().trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
 async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    let target = match path::parse(request.uri().path()) {
+        Ok(Target::Prometheus(endpoint)) => {
+            return prometheus::respond(&api.queries, endpoint, request, (api.now)()).await;
+        }
+        target => target,
+    };
     let method = request.method();
     if method != Method::GET && method != Method::HEAD {
         let message =
@@ -67,7 +119,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
         return response;
     }
     let uri = request.uri();
-    let target = match path::parse(uri.path()) {
+    let target = match target {
         Ok(target) => target,
         Err(error) => return bad_request(&error.to_string()),
     };
@@ -90,7 +142,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
             custom_metrics::respond(&api, version, &question, uri.query(), &reply).await
         }
         Target::BadMetricPath => bad_request("invalid request path"),
-        Target::Unknown => {
+        Target::Prometheus(_) | Target::Unknown => {
             let message = "the server could not find the requested resource";
             failure(
                 StatusCode::NOT_FOUND,

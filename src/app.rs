@@ -8,6 +8,8 @@ mod front;
 mod identity;
 mod reviewer;
 pub mod serve;
+mod tasks;
 
 pub use self::core::{BuildError, Core};
-pub use front::{Front, open};
+pub use front::{Front, Opened, open};
+pub use tasks::Tasks;

@@ -2,6 +2,7 @@
 
 mod certs;
 mod check;
+mod query;
 mod serve;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Command {
     Demo(crate::demo::Options),
     /// Validate a configuration file and list what it would do.
     Check(check::Check),
+    /// Ask a running adapter, or a recording in a file, in PromQL.
+    Query(Box<query::Query>),
     /// Make certificates for development: a CA, and a serving pair signed by it.
     Certs(certs::Certs),
 }
@@ -52,6 +55,7 @@ pub fn run() -> ExitCode {
             runtime().and_then(|runtime| runtime.block_on(crate::demo::run(options)))
         }
         Command::Check(check) => check.run(),
+        Command::Query(query) => query.run(),
         Command::Certs(certs) => certs.run(),
     };
     match result {

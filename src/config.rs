@@ -26,8 +26,8 @@ pub struct Config {
     pub external_rules: Vec<DiscoveryRule>,
     /// Rules for `metrics.k8s.io`. Read and checked for their form; this version does not serve that API.
     pub resource_rules: Option<ResourceRules>,
-    /// The age past which a sample does not count, for rules that do not say otherwise. Default: two and a half scrape
-    /// intervals, but at least `45s`.
+    /// The age past which a sample does not count, for rules that do not say otherwise. Default: two and a half intervals of
+    /// the slowest scrape job, but at least `45s`.
     #[serde(deserialize_with = "units::some_duration")]
     pub max_age: Option<Duration>,
 }
@@ -108,14 +108,10 @@ impl Config {
             .collect()
     }
 
-    /// The age limit of rules that have none of their own.
-    pub fn default_max_age(&self) -> Duration {
-        self.max_age.unwrap_or_else(|| {
-            self.scrape
-                .interval
-                .mul_f64(2.5)
-                .max(Duration::from_secs(45))
-        })
+    /// The age limit of rules that have none of their own, where the slowest job scrapes every `slowest`.
+    pub fn default_max_age(&self, slowest: Duration) -> Duration {
+        self.max_age
+            .unwrap_or_else(|| slowest.mul_f64(2.5).max(Duration::from_secs(45)))
     }
 }
 
@@ -132,9 +128,14 @@ mod tests {
                 "{text:?}"
             );
         }
-        assert_eq!(Config::default().default_max_age(), Duration::from_secs(45));
-        let slow = Config::parse("scrape: {interval: 30s}").expect("valid");
-        assert_eq!(slow.default_max_age(), Duration::from_secs(75));
+        assert_eq!(
+            Config::default().default_max_age(Duration::from_secs(15)),
+            Duration::from_secs(45)
+        );
+        assert_eq!(
+            Config::default().default_max_age(Duration::from_secs(30)),
+            Duration::from_secs(75)
+        );
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Everything above asks through the [`Engine`] trait and does not know which engine it is.
 
 pub mod embedded;
+pub mod query;
+pub mod recorded;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,9 @@ pub enum EngineError {
     /// The query itself is at fault; asking again does not help.
     #[error(transparent)]
     Query(#[from] crate::promql::QueryError),
+    /// The query cannot be answered with the samples that there are, or would take too much.
+    #[error(transparent)]
+    Evaluation(#[from] crate::promql::EvalError),
 }
 
 /// Answers queries.
@@ -72,6 +77,12 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// Where it is wrong, or needs what this engine does not have.
     fn check(&self, query: &str) -> Result<(), EngineError>;
+
+    /// Whether this series selector can be looked up at all; asked when rules are loaded.
+    ///
+    /// # Errors
+    /// Where it is not one.
+    fn check_selector(&self, selector: &str) -> Result<(), EngineError>;
 
     /// The instant vector of a query.
     fn query<'a>(

@@ -7,6 +7,7 @@ mod catalog;
 mod error;
 mod plan;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,17 +112,13 @@ impl Provider {
             .await;
     }
 
-    /// Whether the engine can evaluate each rule, in their order; where not, why. The series' names are not needed for it.
+    /// Whether the engine can look up and evaluate each rule, in their order; where not, why.
     pub fn check_rules(&self) -> Vec<(Arc<str>, Option<String>)> {
         let check = |rule: &Arc<Rule>| {
             let example = rule.render("series", "label=\"x\"", "label");
-            (
-                Arc::clone(&rule.id),
-                self.engine
-                    .check(&example)
-                    .err()
-                    .map(|error| error.to_string()),
-            )
+            let found = self.engine.check_selector(&rule.series_query);
+            let problem = found.and_then(|()| self.engine.check(&example)).err();
+            (Arc::clone(&rule.id), problem.map(|error| error.to_string()))
         };
         self.rules.iter().map(check).collect()
     }
@@ -154,6 +151,7 @@ impl Provider {
             .mapper
             .resolve(&question.resource)
             .ok_or_else(|| ProviderError::UnknownResource(question.resource.clone()))?;
+        let question = &*within_namespace(&kind, question)?;
         let offer = self.offer(&kind, question, now).await?;
         let objects = self.objects(&kind, question)?;
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_ref()).collect();
@@ -259,6 +257,33 @@ impl Provider {
                 Ok(objects)
             }
         }
+    }
+}
+
+/// The question kept inside what its path says, which is what the caller was authorized for: objects in namespaces are
+/// asked in one namespace, and below a namespace there is no other namespace.
+fn within_namespace<'a>(
+    kind: &ResourceKind,
+    question: &'a MetricQuestion,
+) -> Result<Cow<'a, MetricQuestion>, ProviderError> {
+    match &question.namespace {
+        None if kind.namespaced => Err(ProviderError::NoNamespace(kind.resource.clone())),
+        Some(namespace) if kind.kind == "Namespace" => match &question.objects {
+            Objects::Named(name) if name != namespace => Err(ProviderError::no_objects(
+                question,
+                kind,
+                &Selector::default(),
+            )),
+            _ => {
+                let objects = Objects::Named(namespace.clone());
+                Ok(Cow::Owned(MetricQuestion {
+                    objects,
+                    namespace: None,
+                    ..question.clone()
+                }))
+            }
+        },
+        _ => Ok(Cow::Borrowed(question)),
     }
 }
 

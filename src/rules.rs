@@ -69,6 +69,9 @@ impl Rule {
             let message = "is needed: the query that answers, such as `avg(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)`";
             faults.push(Fault::new(format!("{id}.metricsQuery"), message));
         }
+        if config.max_age.is_some_and(|age| age.is_zero()) {
+            faults.push(Fault::new(format!("{id}.maxAge"), "must be more than 0"));
+        }
         let naming = Naming::compile(id, &config.series_filters, &config.name, &mut faults);
         let association =
             Association::compile(&format!("{id}.resources"), &config.resources, &mut faults);
@@ -102,11 +105,6 @@ impl Rule {
         mapper: &dyn ResourceMapper,
     ) -> Vec<(ResourceKind, String)> {
         self.association.resources(labels, mapper)
-    }
-
-    /// The label that names objects of `kind`.
-    pub fn label_of(&self, kind: &ResourceKind, mapper: &dyn ResourceMapper) -> Option<String> {
-        self.association.label_of(kind, mapper)
     }
 
     /// The query that answers `request`: the selector's matchers first, then the namespace's, then the objects'.

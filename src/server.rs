@@ -1,6 +1,6 @@
 //! Listening: TLS and its reload, limits, drain.
 //!
-//! [`serve`] takes a finished router and keeps it reachable; [`protected`] and [`guarded`] wrap the router before that,
+//! [`serve`] takes a finished router and keeps it reachable, [`serve_plain`] on loopback only; [`protected`] and [`guarded`] wrap the router before that,
 //! [`pki`] makes certificates where no one else does. Nothing here knows what is served.
 //!
 //! A request passes, from the outside in: connection limit, handshake, [`protected`] (panic, length of the URI, body,
@@ -15,6 +15,6 @@ mod protection;
 
 pub use certificate::{CertificateError, CertificateFiles, ServingCertificate};
 pub use identity::guarded;
-pub use listen::{Admission, Drain, Listen, Running, ServeError, serve};
+pub use listen::{Admission, Drain, Listen, Running, ServeError, serve, serve_plain};
 pub use metrics::{Refusal, ServerMetrics};
 pub use protection::{Protection, protected};

@@ -15,7 +15,7 @@ pub use limits::{LimitError, Limits};
 pub use window::Window;
 pub use writer::{Scrape, TargetInfo, TargetWriter};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -23,9 +23,10 @@ use parking_lot::RwLock;
 
 use crate::model::labels::Labels;
 use crate::model::matcher::Matcher;
+use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
-use index::Index;
+use index::{Entry, Index, SeriesId};
 
 /// All series of all targets.
 #[derive(Debug)]
@@ -116,6 +117,39 @@ impl Store {
         });
     }
 
+    /// As [`Store::select`], for a `visit` that may take its time: it sees copies, one target's after the other's, and
+    /// meanwhile neither scrapes nor other readers wait. Series that come or go in between may be missed.
+    pub fn select_copies(&self, matchers: &[Matcher], mut visit: impl FnMut(&Labels, &[Sample])) {
+        let mut found: Vec<Vec<(SeriesId, Labels)>> = Vec::new();
+        let index = self.index.read();
+        Index::visit_by_block(&index.find(matchers), |_, _, entries| {
+            let place = |entry: &&Entry| (entry.id, entry.labels.clone());
+            found.push(entries.iter().map(place).collect());
+        });
+        drop(index);
+        let mut copies: Vec<(Labels, Vec<Sample>)> = Vec::new();
+        for series in found {
+            let index = self.index.read();
+            // Whoever has the place now need not be who had it.
+            let still = |(id, labels): &(SeriesId, Labels)| {
+                index.get(*id).filter(|entry| entry.labels == *labels)
+            };
+            let entries: Vec<&Entry> = series.iter().filter_map(still).collect();
+            copies.clear();
+            Index::visit_by_block(&entries, |_, state, entries| {
+                copies.extend(entries.iter().map(|entry| {
+                    let (older, newer) = state.windows[entry.slot].as_slices();
+                    (entry.labels.clone(), [older, newer].concat())
+                }));
+            });
+            drop(entries);
+            drop(index);
+            for (labels, samples) in &copies {
+                visit(labels, samples);
+            }
+        }
+    }
+
     /// The targets behind the series that meet all `matchers`, each with the newest of those series' samples.
     pub fn origins(&self, matchers: &[Matcher]) -> Vec<TargetStatus> {
         let mut origins = Vec::new();
@@ -144,6 +178,33 @@ impl Store {
             newest: None,
         };
         targets.values().map(status).collect()
+    }
+
+    /// All targets in the order of their registration, each with those of its series that meet all `matchers` and their
+    /// newest values.
+    pub fn targets_with(&self, matchers: &[Matcher]) -> Vec<(TargetStatus, Vec<(Labels, Sample)>)> {
+        // Held throughout: no target can go meanwhile, so that an address names one target only.
+        let index = self.index.read();
+        let mut series: HashMap<*const Block, Vec<(Labels, Sample)>> = HashMap::new();
+        Index::visit_by_block(&index.find(matchers), |block, state, entries| {
+            let newest = |entry: &&Entry| {
+                let (older, newer) = state.windows[entry.slot].as_slices();
+                let last = newer.last().or(older.last())?;
+                Some((entry.labels.clone(), *last))
+            };
+            series.insert(block, entries.iter().filter_map(newest).collect());
+        });
+        let targets = self.targets.read();
+        let with_series = |block: &Arc<Block>| {
+            let series = series.remove(&Arc::as_ptr(block)).unwrap_or_default();
+            let status = TargetStatus {
+                info: block.info.clone(),
+                health: block.state.read().health.clone(),
+                newest: series.iter().map(|(_, sample)| sample.timestamp).max(),
+            };
+            (status, series)
+        };
+        targets.values().map(with_series).collect()
     }
 
     /// A number that changes whenever a series appears or goes.

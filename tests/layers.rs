@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("provider", &["rules", "engine"]),
     ("cluster", &["config"]),
     ("auth", &[]),
-    ("api", &["provider", "auth"]),
+    ("api", &["provider", "engine", "auth"]),
     ("server", &["api", "auth"]),
     ("hpa", &[]),
     ("telemetry", &["provider", "scrape", "store"]),
@@ -45,7 +45,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["app", "cluster", "config", "demo", "server", "telemetry"],
+        &[
+            "api",
+            "app",
+            "cluster",
+            "config",
+            "demo",
+            "engine",
+            "exposition",
+            "server",
+            "telemetry",
+        ],
     ),
 ];
 

@@ -54,15 +54,24 @@ fn question(path: &MetricPath, query: Option<&str>) -> Result<MetricQuestion, St
         namespace: path.namespace.clone(),
         objects,
         metric: path.metric.clone(),
-        metric_selector: selector(query, "metricLabelSelector")?,
+        metric_selector: selector(query, METRIC_SELECTOR)?,
     })
 }
+
+/// The query parameter that selects among a metric's series.
+const METRIC_SELECTOR: &str = "metricLabelSelector";
+
+/// The longest metric selector, in bytes: its values become regular expressions, which are large where they are long.
+const METRIC_SELECTOR_BYTES: usize = 4096;
 
 /// The selector in this query parameter; without one, everything.
 fn selector(query: Option<&str>, name: &str) -> Result<Selector, String> {
     let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     match parameters.find(|(key, _)| key == name) {
         None => Ok(Selector::default()),
+        Some((_, text)) if name == METRIC_SELECTOR && text.len() > METRIC_SELECTOR_BYTES => Err(
+            format!("{name} is longer than {METRIC_SELECTOR_BYTES} bytes"),
+        ),
         Some((_, text)) => Selector::parse(&text)
             .map_err(|error| format!("unable to parse {name} {text:?}: {error}")),
     }
@@ -229,7 +238,9 @@ fn refuse(question: &MetricQuestion, error: &ProviderError) -> Response {
         | ProviderError::UnknownMetric(_)
         | ProviderError::NoObjects(_)
         | ProviderError::Missing(_) => (StatusCode::NOT_FOUND, "NotFound"),
-        ProviderError::Selector(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+        ProviderError::Selector(_) | ProviderError::NoNamespace(_) => {
+            (StatusCode::BAD_REQUEST, "BadRequest")
+        }
         ProviderError::Unusable { .. } | ProviderError::Engine { .. } => {
             (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
         }

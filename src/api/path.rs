@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use crate::model::objects::GroupResource;
 
 use super::health::Probe;
+use super::prometheus::Endpoint;
 
 /// The group that is served.
 pub(super) const GROUP: &str = "custom.metrics.k8s.io";
@@ -72,6 +73,8 @@ pub(super) enum Target {
     },
     /// Below a served version, and with too few or too many segments.
     BadMetricPath,
+    /// `/api/v1/…`: Prometheus's API. Kubernetes' own core API has this prefix too, and is not ours.
+    Prometheus(Endpoint),
     Unknown,
 }
 
@@ -99,6 +102,7 @@ pub(super) fn parse(path: &str) -> Result<Target, NotText> {
         ["readyz"] => Target::Health(Probe::Readyz),
         ["metrics"] => Target::OwnMetrics,
         ["version"] => Target::Version,
+        ["api", "v1", rest @ ..] => Target::Prometheus(Endpoint::parse(rest)),
         ["apis"] => Target::Groups,
         ["apis", GROUP] => Target::Group(GROUP),
         ["apis", GROUP, version] => {
@@ -213,6 +217,12 @@ mod tests {
             ("/apis/metrics.k8s.io/v1beta1", Target::Unknown),
             ("/api", Target::Unknown),
             ("/openapi/v2", Target::Unknown),
+            ("/api/v1/query", Target::Prometheus(Endpoint::Query)),
+            (
+                "/api/v1/label/http%2Fstatus/values",
+                Target::Prometheus(Endpoint::LabelValues("http/status".into())),
+            ),
+            ("/api/v1/pods", Target::Prometheus(Endpoint::Unknown)),
             ("/readyz", Target::Health(Probe::Readyz)),
         ];
         for (path, target) in cases {

@@ -5,7 +5,9 @@ use k8s_metrics::custom_metrics::v1beta2::MetricValue;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::engine::query::QueryService;
 use crate::provider::fixture::{METRIC, World, at, world};
+use crate::store::{Limits, Store};
 
 /// The router over a world in which two of three pods have a value.
 async fn served() -> Router {
@@ -21,6 +23,10 @@ fn over(world: World) -> Router {
     std::mem::forget(target);
     router(Arc::new(Api {
         provider: Arc::new(provider),
+        queries: Arc::new(prometheus::QueryApi::new(
+            Arc::new(QueryService::over(Store::new(Limits::default()))),
+            prometheus::QueryLimits::default(),
+        )),
         health: Health::new(vec![Check {
             name: "pod-watch",
             test: Box::new(|| Err("no list yet".into())),
@@ -130,6 +136,19 @@ async fn a_no_is_a_status_that_says_why() {
             format!("{V2}/pods/*/{METRIC}?metricLabelSelector=a%3E1"),
             StatusCode::BAD_REQUEST,
             "metricLabelSelector",
+        ),
+        (
+            format!(
+                "{V2}/pods/*/{METRIC}?metricLabelSelector=a+in+({})",
+                "x,".repeat(2100)
+            ),
+            StatusCode::BAD_REQUEST,
+            "longer than 4096 bytes",
+        ),
+        (
+            format!("/apis/custom.metrics.k8s.io/v1beta2/pods/*/{METRIC}"),
+            StatusCode::BAD_REQUEST,
+            "in one namespace",
         ),
         (
             "/apis/custom.metrics.k8s.io/v1beta2/pods/x".into(),

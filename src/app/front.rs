@@ -1,11 +1,15 @@
 //! What listens: the API behind authentication, authorization and its bounds.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::api::prometheus::{QueryApi, QueryLimits};
 use crate::api::{self, Api, Check, Discovery, Health};
 use crate::auth::{Authenticator, Authorizer};
 use crate::model::time::Timestamp;
-use crate::server::{self, Listen, Protection, Running, ServeError};
+use crate::server::{
+    self, Admission, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
+};
 use crate::telemetry::OwnMetrics;
 
 use super::Core;
@@ -20,18 +24,56 @@ pub struct Front {
     pub authorizer: Arc<Authorizer>,
     /// What readiness depends on, besides that the server is not draining.
     pub checks: Vec<Check>,
+    /// An address of loopback to serve for debugging, without TLS and authentication: queries, own metrics, health.
+    pub debug_address: Option<SocketAddr>,
+}
+
+/// The API, open. Dropped, it is closed at once.
+#[derive(Debug)]
+pub struct Opened {
+    api: Running,
+    debug: Option<Running>,
+}
+
+impl Opened {
+    /// The address of the API, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.api.address()
+    }
+
+    /// The address for debugging, with the real port.
+    pub fn debug_address(&self) -> Option<SocketAddr> {
+        self.debug.as_ref().map(Running::address)
+    }
+
+    /// Waits for an end that nobody asked for.
+    pub async fn ended(&mut self) -> ServeError {
+        match &mut self.debug {
+            None => self.api.ended().await,
+            Some(debug) => tokio::select! {
+                error = self.api.ended() => error,
+                error = debug.ended() => error,
+            },
+        }
+    }
+
+    /// Ends in order; what is for debugging is served until then. Gives the number of connections cut off.
+    pub async fn drain(self, drain: Drain) -> usize {
+        self.api.drain(drain).await
+    }
 }
 
 /// Opens the API of `core`.
 ///
 /// # Errors
-/// Where the address cannot be taken.
-pub async fn open(core: &Core, front: Front) -> Result<Running, ServeError> {
+/// Where an address cannot be taken.
+pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
     let Front {
         listen,
         authenticator,
         authorizer,
         mut checks,
+        debug_address,
     } = front;
     let draining = listen.draining.clone();
     let not_draining = move || {
@@ -49,23 +91,36 @@ pub async fn open(core: &Core, front: Front) -> Result<Running, ServeError> {
         },
     );
     let metrics = listen.metrics.clone();
+    let queries = QueryApi::new(Arc::clone(&core.queries), QueryLimits::default());
     let own = OwnMetrics::new(
         Arc::clone(&core.statistics),
         Arc::clone(&core.store),
         Arc::clone(&core.provider),
-        |registry| metrics.register(registry.sub_registry_with_prefix("server")),
+        |registry| {
+            queries.register(registry);
+            metrics.register(registry.sub_registry_with_prefix("server"));
+        },
     );
-    let router = api::router(Arc::new(Api {
+    let api = Arc::new(Api {
         provider: Arc::clone(&core.provider),
+        queries: Arc::new(queries),
         health: Health::new(checks),
         own_metrics: Box::new(move || own.text()),
         now: Timestamp::now,
         discovery: Discovery::default(),
-    }));
-    let guarded = server::guarded(router, authenticator, authorizer, &metrics);
-    server::serve(
-        listen,
-        server::protected(guarded, Protection::default(), &metrics),
-    )
-    .await
+    });
+    let debug = match debug_address {
+        None => None,
+        Some(address) => {
+            // Counted apart: what is refused here is nobody's alarm.
+            let metrics = ServerMetrics::default();
+            let router = api::debug_router(Arc::clone(&api));
+            let router = server::protected(router, Protection::default(), &metrics);
+            Some(server::serve_plain(address, &Admission::default(), metrics, router).await?)
+        }
+    };
+    let guarded = server::guarded(api::router(api), authenticator, authorizer, &metrics);
+    let protected = server::protected(guarded, Protection::default(), &metrics);
+    let api = server::serve(listen, protected).await?;
+    Ok(Opened { api, debug })
 }

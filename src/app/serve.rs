@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::api::Check;
@@ -19,6 +18,7 @@ use crate::auth::{Authenticator, Authorizer, HEALTH_PATHS, Trust};
 use crate::cluster::connect::ConnectError;
 use crate::cluster::registration::Registration;
 pub use crate::cluster::registration::ServiceName;
+use crate::cluster::trust::TrustState;
 use crate::cluster::{self, Objects, StaticMapper};
 use crate::config::Config;
 use crate::server::{
@@ -29,7 +29,7 @@ use crate::server::{
 use super::identity::OwnCertificate;
 pub use super::identity::OwnCertificateError;
 use super::reviewer::ClusterReviewer;
-use super::{BuildError, Core, Front, open};
+use super::{BuildError, Core, Front, Tasks, open};
 
 /// The APIServices that are ours.
 const API_SERVICES: [&str; 2] = [
@@ -58,6 +58,8 @@ pub struct Settings {
     /// Certificate and key in files that someone else renews. Without them the adapter makes its own, and keeps the
     /// `caBundle` of its APIServices.
     pub certificate_files: Option<(PathBuf, PathBuf)>,
+    /// An address of loopback to serve for debugging, without TLS and authentication.
+    pub debug_address: Option<SocketAddr>,
     /// How long to go on serving after the signal to stop, until the endpoints know.
     pub shutdown_delay: Duration,
 }
@@ -80,6 +82,9 @@ pub enum RunError {
     /// It cannot listen.
     #[error("cannot serve")]
     Serve(#[from] ServeError),
+    /// A part of it has ended; a new process is better than half a one.
+    #[error("the task {0} has ended by itself")]
+    Task(&'static str),
     /// The system does not deliver signals.
     #[error("cannot wait for signals")]
     Signals(#[from] std::io::Error),
@@ -93,29 +98,35 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let client = cluster::connect(settings.kubeconfig.as_deref()).await?;
-    let tasks = TaskTracker::new();
-    let cancel = CancellationToken::new();
+    let tasks = Tasks::default();
 
     let (objects, watches) = cluster::watch_objects(client.clone());
-    tasks.spawn(watches.run(cancel.clone()));
+    tasks.spawn("pod watch", watches.run(tasks.token()));
     let core = Core::build(
         &settings.config,
         Arc::clone(&objects) as _,
         Arc::new(StaticMapper),
     )?;
-    core.start(Some(client.clone()), &tasks, &cancel);
+    for (rule, problem) in core.provider.check_rules() {
+        if let Some(problem) = problem {
+            warn!(%rule, problem, "rule cannot be evaluated; its metrics say so");
+        }
+    }
+    core.start(Some(client.clone()), &tasks);
 
     let reviewer = Arc::new(ClusterReviewer {
         client: client.clone(),
     });
     let authenticator = Arc::new(Authenticator::new(Arc::clone(&reviewer) as _));
-    tasks.spawn(follow_trust(
-        client.clone(),
-        Arc::clone(&authenticator),
-        tasks.clone(),
-        cancel.clone(),
-    ));
-    let certificate = certificate(&settings, &client, &tasks, &cancel).await?;
+    let (trust, watch) = cluster::watch_trust(client.clone());
+    tasks.spawn("trust watch", watch.run(tasks.token()));
+    let followed = follow_trust(trust.clone(), Arc::clone(&authenticator), tasks.token());
+    tasks.spawn("trust", followed);
+    let certificate = tokio::select! {
+        certificate = certificate(&settings, &client, &tasks) => certificate?,
+        _ = stop.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
 
     let listen = Listen {
         address: settings.address,
@@ -128,11 +139,16 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         listen,
         authenticator: Arc::clone(&authenticator),
         authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
-        checks: checks(authenticator, objects),
+        checks: checks(authenticator, trust, objects),
+        debug_address: settings.debug_address,
     };
     let mut running = open(&core, front).await?;
     info!(address = %running.address(), service = %settings.service, "serving");
+    if let Some(address) = running.debug_address() {
+        info!(%address, "serving queries without authentication, to this machine only");
+    }
 
+    let mut lost = None;
     tokio::select! {
         _ = stop.recv() => {}
         _ = interrupt.recv() => {}
@@ -140,6 +156,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
             error!(error = &error as &dyn std::error::Error, "the server has ended");
             return Err(error.into());
         }
+        name = tasks.lost() => lost = Some(name),
     }
     info!("stopping; a second signal ends at once");
     let drain = Drain {
@@ -151,9 +168,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         if cut_off > 0 {
             warn!(connections = cut_off, "connections cut off");
         }
-        cancel.cancel();
-        tasks.close();
-        tasks.wait().await;
+        tasks.stop().await;
     };
     tokio::select! {
         () = orderly => {}
@@ -161,20 +176,19 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         _ = interrupt.recv() => {}
     }
     info!("stopped");
-    Ok(())
+    lost.map_or(Ok(()), |name| Err(RunError::Task(name)))
 }
 
 /// The certificate to serve with, and the tasks that keep it, and what others believe of it, current.
 async fn certificate(
     settings: &Settings,
     client: &kube::Client,
-    tasks: &TaskTracker,
-    cancel: &CancellationToken,
+    tasks: &Tasks,
 ) -> Result<ServingCertificate, RunError> {
     if let Some((chain, key)) = &settings.certificate_files {
         let files = CertificateFiles::load(chain, key).await?;
         let certificate = files.certificate();
-        tasks.spawn(files.keep_current(cancel.clone()));
+        tasks.spawn("certificate files", files.keep_current(tasks.token()));
         return Ok(certificate);
     }
     let own = OwnCertificate::load(client.clone(), settings.service.clone()).await?;
@@ -185,21 +199,18 @@ async fn certificate(
         settings.service.clone(),
         own.authority(),
     );
-    tasks.spawn(registration.run(cancel.clone()));
+    tasks.spawn("registration", registration.run(tasks.token()));
     let certificate = own.certificate();
-    tasks.spawn(own.keep_current(cancel.clone()));
+    tasks.spawn("certificate", own.keep_current(tasks.token()));
     Ok(certificate)
 }
 
 /// Hands every usable state of the trust ConfigMap to the authenticator. One that cannot be read changes nothing.
 async fn follow_trust(
-    client: kube::Client,
+    trust: cluster::Trust,
     authenticator: Arc<Authenticator>,
-    tasks: TaskTracker,
     cancel: CancellationToken,
 ) {
-    let (trust, watch) = cluster::watch_trust(client);
-    tasks.spawn(watch.run(cancel.clone()));
     let mut data = trust.data();
     loop {
         let map = data.borrow_and_update().clone();
@@ -221,16 +232,32 @@ async fn follow_trust(
 }
 
 /// What readiness depends on. Never on data: the exporters may all be dead.
-fn checks(authenticator: Arc<Authenticator>, objects: Arc<Objects>) -> Vec<Check> {
+fn checks(
+    authenticator: Arc<Authenticator>,
+    trust: cluster::Trust,
+    objects: Arc<Objects>,
+) -> Vec<Check> {
     let started = Instant::now();
     let trust = move || {
-        let wanted = "the ConfigMap kube-system/extension-apiserver-authentication has not been read: \
-                      nobody's identity can be checked";
         if authenticator.has_trust() {
-            Ok(())
-        } else {
-            Err(wanted.to_owned())
+            return Ok(());
         }
+        let why = match trust.state() {
+            TrustState::Unknown => "has not been read yet".to_owned(),
+            TrustState::Present => "is not usable; the log says why".to_owned(),
+            TrustState::Missing => {
+                "is not there: kube-apiserver has just started, or has no front proxy".to_owned()
+            }
+            TrustState::Forbidden(error) => {
+                format!(
+                    "may not be read; bind the Role extension-apiserver-authentication-reader in kube-system ({error})"
+                )
+            }
+            TrustState::Failing(error) => format!("cannot be read ({error})"),
+        };
+        Err(format!(
+            "nobody's identity can be checked: ConfigMap kube-system/extension-apiserver-authentication {why}"
+        ))
     };
     let first_list = move || {
         if objects.synced() || started.elapsed() > FIRST_LIST {

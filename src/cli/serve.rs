@@ -43,6 +43,10 @@ pub(super) struct Serve {
     /// The certificate's private key (PEM).
     #[arg(long, requires = "tls_cert_file")]
     tls_private_key_file: Option<PathBuf>,
+    /// An address of loopback, such as 127.0.0.1:9090, to serve Prometheus's query API, /metrics and health on, for
+    /// debugging: without TLS and without authentication.
+    #[arg(long, value_parser = loopback)]
+    debug_address: Option<SocketAddr>,
     /// How long to go on serving after the signal to stop, so that no client is sent to a replica that is gone.
     #[arg(long, default_value = "5s", value_parser = duration)]
     shutdown_delay_duration: Duration,
@@ -86,6 +90,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "must be a duration such as 5s or 1m30s".to_owned())
 }
 
+fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+    match text.parse::<SocketAddr>() {
+        Err(_) => Err("must be ADDRESS:PORT, such as 127.0.0.1:9090"),
+        Ok(address) if !address.ip().is_loopback() => {
+            Err("must be an address of loopback: nothing is authenticated there")
+        }
+        Ok(address) => Ok(address),
+    }
+}
+
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let format = match self.log_format {
@@ -106,6 +120,7 @@ impl Serve {
                 .service
                 .map_or_else(own_service, |service| Ok(service.0))?,
             certificate_files: self.tls_cert_file.zip(self.tls_private_key_file),
+            debug_address: self.debug_address,
             shutdown_delay: self.shutdown_delay_duration,
         };
         super::runtime()?

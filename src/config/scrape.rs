@@ -28,6 +28,10 @@ pub struct ScrapeConfig {
     /// Jobs that come with this program, by name. Default `[dcgm-exporter]`. A preset leaves out a URL that one of
     /// `scrape_configs` scrapes already.
     pub presets: Vec<Preset>,
+    /// Where the presets look for exporters. Default: in all namespaces. Whoever may create pods there decides what the GPUs
+    /// of all namespaces are said to do, since an exporter names the pods it tells of: name the exporters' own namespaces
+    /// where tenants are not trusted.
+    pub preset_namespaces: Vec<String>,
     /// Jobs in Prometheus's syntax (`scrape_configs` of a `prometheus.yml`).
     pub scrape_configs: Vec<Job>,
     /// Bounds on what scraping may cost.
@@ -40,6 +44,7 @@ impl Default for ScrapeConfig {
             interval: Duration::from_secs(15),
             timeout: Duration::from_secs(10),
             presets: vec![Preset::DcgmExporter],
+            preset_namespaces: Vec::new(),
             scrape_configs: Vec::new(),
             limits: ScrapeLimits::default(),
         }

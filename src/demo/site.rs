@@ -13,9 +13,8 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::app::{Core, Front, open};
+use crate::app::{Core, Front, Opened, Tasks, open};
 use crate::auth::{
     Authenticator, Authorizer, Decision, HEALTH_PATHS, RequestAttributes, ReviewError, Reviewer,
     Trust, User,
@@ -25,7 +24,7 @@ use crate::config::Config;
 use crate::config::scrape::{Job, StaticTargets};
 use crate::model::time::Timestamp;
 use crate::server::pki::{Authority, Pair};
-use crate::server::{Admission, Drain, Listen, Running, ServerMetrics, ServingCertificate};
+use crate::server::{Admission, Drain, Listen, ServerMetrics, ServingCertificate};
 
 use super::fleet::Fleet;
 
@@ -43,13 +42,12 @@ const SCRAPE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The running adapter.
 pub(super) struct Site {
-    running: Running,
+    running: Opened,
     address: SocketAddr,
     authority: String,
     front_proxy: Pair,
     folder: Folder,
-    tasks: TaskTracker,
-    cancel: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Site {
@@ -67,8 +65,8 @@ impl Site {
             Arc::new(fleet.pods().clone()),
             Arc::new(StaticMapper),
         )?;
-        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        core.start(None, &tasks, &cancel);
+        let tasks = Tasks::default();
+        core.start(None, &tasks);
 
         let authenticator = Arc::new(Authenticator::new(Arc::new(Permissions)));
         authenticator.set_trust(Trust::from_config_map(&trust(&cluster, &proxies))?);
@@ -90,6 +88,7 @@ impl Site {
                 authenticator,
                 authorizer,
                 checks: Vec::new(),
+                debug_address: None,
             },
         )
         .await?;
@@ -102,7 +101,6 @@ impl Site {
             front_proxy,
             folder,
             tasks,
-            cancel,
         })
     }
 
@@ -136,9 +134,7 @@ impl Site {
                 finish: Duration::from_secs(1),
             })
             .await;
-        self.cancel.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.stop().await;
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -12,17 +13,28 @@ use moka::sync::Cache;
 use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
-use crate::promql::{self, Query, QueryError, SeriesReader};
+use crate::promql::{self, Query, QueryError, ResultType, SeriesReader};
 use crate::store::{Store, TargetStatus};
 
 use super::{Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
 
-/// Compiled queries kept, in bytes of their texts: one per rule, metric and namespace is the usual need. Texts come from
-/// requests too, so that their number alone would be no bound.
-const COMPILED_BYTES: u64 = 4 << 20;
+/// Most memory for compiled queries, in bytes: one per rule, metric and namespace is the usual need, but texts come from
+/// requests too.
+const COMPILED_BYTES: u64 = 64 << 20;
+
+/// About how many bytes a byte of a query's text becomes, without a regular expression in it and with one: classes of
+/// Unicode characters are large.
+const PLAIN_FACTOR: usize = 32;
+const EXPRESSION_FACTOR: usize = 1500;
 
 /// The most sources that a diagnosis names.
 const NAMED_SOURCES: usize = 3;
+
+/// How far back this query looks, ranges, offsets and subqueries together; nothing where it cannot be compiled. The store
+/// must keep samples as long.
+pub fn longest_range(query: &str) -> Duration {
+    Query::compile(query).map_or(Duration::ZERO, |query| query.longest_range())
+}
 
 /// PromQL over the store.
 #[derive(Debug)]
@@ -33,7 +45,12 @@ pub struct Embedded {
 
 #[expect(clippy::ptr_arg, reason = "the cache hands out its own key type")]
 fn weight(text: &String, _: &Arc<Query>) -> u32 {
-    u32::try_from(text.len()).unwrap_or(u32::MAX)
+    let factor = if text.contains("=~") || text.contains("!~") {
+        EXPRESSION_FACTOR
+    } else {
+        PLAIN_FACTOR
+    };
+    u32::try_from(text.len() * factor).unwrap_or(u32::MAX)
 }
 
 impl Embedded {
@@ -90,6 +107,15 @@ impl Embedded {
         for matchers in compiled.selectors() {
             origins.extend(self.store.origins(matchers));
         }
+        // Several selectors of a query may read the same target.
+        origins.sort_by(|a, b| a.info.url.cmp(&b.info.url));
+        origins.dedup_by(|later, first| {
+            let is_same = later.info == first.info;
+            if is_same {
+                first.newest = first.newest.max(later.newest);
+            }
+            is_same
+        });
         let all = self.store.targets();
         let known_sources = all.len();
         let matched = !origins.is_empty();
@@ -127,7 +153,19 @@ impl Engine for Embedded {
     }
 
     fn check(&self, query: &str) -> Result<(), EngineError> {
-        Query::compile(query)?;
+        let compiled = Query::compile(query)?;
+        if compiled.result_type() != ResultType::Vector {
+            return Err(EngineError::from(QueryError::Type {
+                query: query.to_owned(),
+                reason: "an instant vector is needed here, with labels that name objects"
+                    .to_owned(),
+            }));
+        }
+        Ok(())
+    }
+
+    fn check_selector(&self, selector: &str) -> Result<(), EngineError> {
+        promql::parse_selector(selector)?;
         Ok(())
     }
 
@@ -137,8 +175,10 @@ impl Engine for Embedded {
     ) -> BoxFuture<'a, Result<Vec<Point>, EngineError>> {
         let answer = self
             .compiled(&query.text)
-            .map(|compiled| compiled.instant(&Reader(&self.store), query.at, query.max_age))
-            .map_err(EngineError::from);
+            .map_err(EngineError::from)
+            .and_then(|compiled| {
+                Ok(compiled.instant(&Reader(&self.store), query.at, query.max_age)?)
+            });
         ready(answer).boxed()
     }
 
@@ -159,7 +199,8 @@ impl Engine for Embedded {
 }
 
 /// The store as an evaluation sees it.
-struct Reader<'a>(&'a Store);
+#[derive(Debug)]
+pub struct Reader<'a>(pub &'a Store);
 
 impl SeriesReader for Reader<'_> {
     fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {

@@ -1,8 +1,10 @@
-//! Aggregation operators: how a group of values becomes one.
+//! Aggregation operators: how the values of a group become one, as `promql/engine.go` does it.
 
 use crate::model::time::Timestamp;
 
-/// An aggregation operator without parameters.
+use super::sum::{Mean, Sum, quantile};
+
+/// An aggregation operator that makes one value of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operator {
     Avg,
@@ -11,100 +13,116 @@ pub(super) enum Operator {
     Max,
     Count,
     Group,
+    StdDev,
+    StdVar,
+    Quantile,
 }
 
-/// A group while its values come in, as `promql/engine.go` keeps it.
+/// An aggregation operator that keeps some of a group's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    Top,
+    Bottom,
+    /// Any; here the first in the order of the labels.
+    Any,
+}
+
+/// A group while its values come in.
 #[derive(Debug)]
 pub(super) struct Group {
-    op: Operator,
-    count: u32,
-    /// Sum, minimum or maximum so far; the mean once the sum has overflowed.
-    value: f64,
-    /// What the sum lost to rounding (Kahan-Neumaier).
-    compensation: f64,
-    incremental: bool,
+    state: State,
+    count: f64,
     oldest: Timestamp,
 }
 
+#[derive(Debug)]
+enum State {
+    Mean(Mean),
+    Sum(Sum),
+    Min(f64),
+    Max(f64),
+    Count,
+    Group,
+    /// Welford's running mean and sum of squares.
+    Spread {
+        mean: f64,
+        squares: f64,
+        is_root: bool,
+    },
+    Values(Vec<f64>),
+}
+
 impl Group {
-    pub(super) fn new(op: Operator, value: f64, oldest: Timestamp) -> Self {
+    pub(super) fn new(operator: Operator, value: f64, oldest: Timestamp) -> Self {
+        let spread = |is_root| State::Spread {
+            mean: value,
+            squares: if value.is_finite() { 0.0 } else { f64::NAN },
+            is_root,
+        };
+        let state = match operator {
+            Operator::Avg => State::Mean(Mean::of(value)),
+            Operator::Sum => State::Sum(Sum {
+                total: value,
+                lost: 0.0,
+            }),
+            Operator::Min => State::Min(value),
+            Operator::Max => State::Max(value),
+            Operator::Count => State::Count,
+            Operator::Group => State::Group,
+            Operator::StdDev => spread(true),
+            Operator::StdVar => spread(false),
+            Operator::Quantile => State::Values(vec![value]),
+        };
         Self {
-            op,
-            count: 1,
-            value,
-            compensation: 0.0,
-            incremental: false,
+            state,
+            count: 1.0,
             oldest,
         }
     }
 
     pub(super) fn add(&mut self, value: f64, oldest: Timestamp) {
-        self.count += 1;
+        self.count += 1.0;
         self.oldest = self.oldest.min(oldest);
-        match self.op {
-            Operator::Sum => {
-                (self.value, self.compensation) = kahan(value, self.value, self.compensation)
-            }
-            Operator::Avg => self.average(value),
+        match &mut self.state {
+            State::Mean(mean) => mean.add(value),
+            State::Sum(sum) => *sum = sum.plus(value),
             // A NaN gives way to any other value.
-            Operator::Min => {
-                if self.value > value || self.value.is_nan() {
-                    self.value = value;
+            State::Min(least) => {
+                if *least > value || least.is_nan() {
+                    *least = value;
                 }
             }
-            Operator::Max => {
-                if self.value < value || self.value.is_nan() {
-                    self.value = value;
+            State::Max(most) => {
+                if *most < value || most.is_nan() {
+                    *most = value;
                 }
             }
-            Operator::Count | Operator::Group => {}
+            State::Count | State::Group => {}
+            State::Spread { mean, squares, .. } => {
+                let delta = value - *mean;
+                *mean += delta / self.count;
+                *squares += delta * (value - *mean);
+            }
+            State::Values(values) => values.push(value),
         }
     }
 
-    /// Sums as long as the sum is finite, then goes on with a running mean, as Prometheus does.
-    fn average(&mut self, value: f64) {
-        let count = f64::from(self.count);
-        if !self.incremental {
-            let (sum, compensation) = kahan(value, self.value, self.compensation);
-            if !sum.is_infinite() || self.value.is_infinite() || value.is_infinite() {
-                (self.value, self.compensation) = (sum, compensation);
-                return;
+    /// The group's value; `parameter` is the `q` of `quantile`.
+    pub(super) fn finish(self, parameter: f64) -> (f64, Timestamp) {
+        let value = match self.state {
+            State::Mean(mean) => mean.value(),
+            State::Sum(sum) => sum.total + sum.lost,
+            State::Min(value) | State::Max(value) => value,
+            State::Count => self.count,
+            State::Group => 1.0,
+            State::Spread {
+                squares, is_root, ..
+            } => {
+                let variance = squares / self.count;
+                if is_root { variance.sqrt() } else { variance }
             }
-            self.incremental = true;
-            self.value /= count - 1.0;
-            self.compensation /= count - 1.0;
-        }
-        let step = (count - 1.0) / count;
-        let (mean, compensation) =
-            kahan(value / count, step * self.value, step * self.compensation);
-        (self.value, self.compensation) = (mean, compensation);
-    }
-
-    pub(super) fn finish(self) -> (f64, Timestamp) {
-        let value = match self.op {
-            Operator::Avg if !self.incremental => {
-                let count = f64::from(self.count);
-                self.value / count + self.compensation / count
-            }
-            Operator::Avg | Operator::Sum => self.value + self.compensation,
-            Operator::Min | Operator::Max => self.value,
-            Operator::Count => f64::from(self.count),
-            Operator::Group => 1.0,
+            State::Values(mut values) => quantile(parameter, &mut values),
         };
         (value, self.oldest)
     }
-}
-
-/// One step of a Kahan-Neumaier sum: the new sum, and what it lost so far.
-fn kahan(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
-    let total = sum + value;
-    if total.is_infinite() {
-        return (total, 0.0);
-    }
-    let lost = if sum.abs() >= value.abs() {
-        (sum - total) + value
-    } else {
-        (value - total) + sum
-    };
-    (total, compensation + lost)
 }

@@ -1,3 +1,8 @@
+mod bounds;
+mod functions;
+mod given;
+mod operators;
+
 use super::*;
 use crate::model::labels::METRIC_NAME;
 use crate::model::matcher::all_match;
@@ -47,6 +52,7 @@ fn run(query: &str, reader: &Given) -> Vec<(String, f64, u64)> {
     let query = Query::compile(query).expect("a supported query");
     let mut points: Vec<(String, f64, u64)> = query
         .instant(reader, NOW, LOOKBACK)
+        .expect("an instant vector")
         .into_iter()
         .map(|point| {
             (
@@ -133,10 +139,10 @@ fn a_mean_survives_values_whose_sum_does_not() {
 #[test]
 fn what_cannot_be_evaluated_is_refused_by_name() {
     let refused = |query: &str| Query::compile(query).expect_err("unsupported").to_string();
-    assert!(refused("rate(x[2m])").contains("the function `rate`"));
-    assert!(refused("sum(x) / sum(y)").contains("the operator `/`"));
-    assert!(refused("topk(3, x)").contains("the aggregation `topk`"));
-    assert!(refused("x offset 5m").contains("the modifier `offset`"));
+    assert!(refused("info(x)").contains("the function `info`"));
+    assert!(refused("histogram_count(x)").contains("of native histograms"));
+    assert!(refused("limit_ratio(0.5, x)").contains("the aggregation `limit_ratio`"));
+    assert!(refused(r#"{a="b" or c="d"}"#).contains("`or` between matchers"));
     assert!(refused("sum(x").contains("is not PromQL"));
 }
 

@@ -106,6 +106,15 @@ struct RuleOffers {
     rule: Arc<Rule>,
     offers: HashMap<(GroupResource, Arc<str>), Arc<Offer>>,
     error: Option<Arc<str>>,
+    /// What is known of the rule's query for a series and the label of its objects: it takes parsing to find out.
+    judged: HashMap<(Arc<str>, String), Judgement>,
+}
+
+/// How a rule's query can be asked.
+#[derive(Clone, Debug)]
+struct Judgement {
+    batched: bool,
+    unusable: Option<Arc<str>>,
 }
 
 impl Kept {
@@ -114,6 +123,7 @@ impl Kept {
             rule: Arc::clone(rule),
             offers: HashMap::new(),
             error: None,
+            judged: HashMap::new(),
         };
         let state = State {
             rules: rules.iter().map(empty).collect(),
@@ -192,7 +202,7 @@ impl RuleOffers {
         now: Timestamp,
     ) {
         self.error = None;
-        let mut offers = HashMap::new();
+        let mut offers: HashMap<(GroupResource, Arc<str>), Arc<Offer>> = HashMap::new();
         for shape in shapes {
             let Some(metric) = self.rule.metric_name(&shape.metric) else {
                 continue;
@@ -201,19 +211,19 @@ impl RuleOffers {
             let resources = self.rule.resources(&shape.labels, mapper);
             let namespace = resources.iter().find(|(kind, _)| kind.kind == "Namespace");
             let namespace_label = namespace.map(|(_, label)| label.clone());
+            if offers.len() + resources.len() > OFFERS_PER_RULE {
+                let message =
+                    format!("offers more than {OFFERS_PER_RULE} metrics; the others are left out");
+                self.error = Some(message.into());
+                break;
+            }
             for (kind, object_label) in resources {
-                if offers.len() >= OFFERS_PER_RULE {
-                    let message = format!(
-                        "offers more than {OFFERS_PER_RULE} metrics; the others are left out"
-                    );
-                    self.error = Some(message.into());
-                    break;
-                }
+                let judgement = self.judge(&shape.metric, &object_label, engine);
                 let offer = Offer {
                     rule: Arc::clone(&self.rule),
                     metric: Arc::clone(&metric),
                     series: Arc::clone(&shape.metric),
-                    batched: plan::is_batchable(&self.rule, &shape.metric),
+                    batched: judgement.batched,
                     unusable: if kind.namespaced && namespace_label.is_none() {
                         Some(
                             format!(
@@ -223,14 +233,20 @@ impl RuleOffers {
                             .into(),
                         )
                     } else {
-                        self.unusable(&shape.metric, &object_label, engine)
+                        judgement.unusable
                     },
                     namespace_label: namespace_label.clone(),
                     object_label,
                     last_seen: now,
                     kind: kind.clone(),
                 };
-                offers.insert((kind.resource, Arc::clone(&metric)), Arc::new(offer));
+                let key = (kind.resource, Arc::clone(&metric));
+                // One odd series must not take the metric away from those that are as they should be.
+                let spoils =
+                    |known: &Arc<Offer>| known.unusable.is_none() && offer.unusable.is_some();
+                if !offers.get(&key).is_some_and(spoils) {
+                    offers.insert(key, Arc::new(offer));
+                }
             }
         }
         for (key, offer) in self.offers.drain() {
@@ -239,16 +255,28 @@ impl RuleOffers {
             }
         }
         self.offers = offers;
+        if self.judged.len() > OFFERS_PER_RULE {
+            self.judged.clear();
+        }
     }
 
-    /// Why the engine cannot evaluate this rule, if it cannot.
-    fn unusable(&self, series: &str, object_label: &str, engine: &dyn Engine) -> Option<Arc<str>> {
+    /// How the rule's query can be asked for this series; found out once.
+    fn judge(&mut self, series: &Arc<str>, object_label: &str, engine: &dyn Engine) -> Judgement {
+        let key = (Arc::clone(series), object_label.to_owned());
+        if let Some(known) = self.judged.get(&key) {
+            return known.clone();
+        }
         let example = self
             .rule
             .render(series, &format!("{object_label}=\"x\""), object_label);
-        engine
-            .check(&example)
-            .err()
-            .map(|error| error.to_string().into())
+        let judgement = Judgement {
+            batched: plan::is_batchable(&self.rule, series),
+            unusable: engine
+                .check(&example)
+                .err()
+                .map(|error| error.to_string().into()),
+        };
+        self.judged.insert(key, judgement.clone());
+        judgement
     }
 }

@@ -24,6 +24,9 @@ pub enum ProviderError {
         "the server could not find the resource {0}: metrics are offered for pods and namespaces"
     )]
     UnknownResource(GroupResource),
+    /// The path names objects that live in namespaces, and no namespace.
+    #[error("{0} are asked for in one namespace: /namespaces/NAMESPACE/{0}/NAME/METRIC")]
+    NoNamespace(GroupResource),
     /// No rule offers the metric for the resource.
     #[error("{0}")]
     UnknownMetric(String),

@@ -236,9 +236,9 @@ async fn a_later_rule_wins_and_one_that_cannot_be_evaluated_harms_no_other() {
   metricsQuery: max(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)
   maxAge: 5s
 - seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
-  name: {as: sm_rate}
+  name: {as: sm_sum}
   resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}
-  metricsQuery: sum(rate(<<.Series>>{<<.LabelMatchers>>}[2m])) by (<<.GroupBy>>)
+  metricsQuery: sum(histogram_sum(<<.Series>>{<<.LabelMatchers>>})) by (<<.GroupBy>>)
 "#;
     let mut world = world(rules);
     world.scrape(at(0), &[("qwen-a", "0", 20.0), ("qwen-a", "1", 40.0)]);
@@ -254,13 +254,13 @@ async fn a_later_rule_wins_and_one_that_cannot_be_evaluated_harms_no_other() {
         old.ends_with("rules[2] takes samples up to 5s old"),
         "{old}"
     );
-    let rate = MetricQuestion {
-        metric: "sm_rate".into(),
+    let sum = MetricQuestion {
+        metric: "sm_sum".into(),
         ..question("app=qwen")
     };
-    let refused = world.ask(&rate, at(1)).await.expect_err("not evaluated");
+    let refused = world.ask(&sum, at(1)).await.expect_err("not evaluated");
     assert!(
-        refused.starts_with("rules[3] offers this metric") && refused.contains("`rate`"),
+        refused.starts_with("rules[3] offers this metric") && refused.contains("`histogram_sum`"),
         "{refused}"
     );
 }
@@ -323,4 +323,66 @@ async fn the_metric_selector_chooses_among_a_pods_series() {
             .expect_err("no matcher")
             .contains("compares numbers")
     );
+}
+
+#[tokio::test]
+async fn a_path_in_one_namespace_tells_nothing_of_another() {
+    let mut world = world("");
+    world.scrape(at(0), &[("qwen-a", "0", 20.0)]);
+    let ask = |namespace: Option<&str>, resource: &str, objects: Objects| MetricQuestion {
+        resource: GroupResource::core(resource),
+        namespace: namespace.map(str::to_owned),
+        objects,
+        ..question("")
+    };
+    let all = || Objects::Matching(Selector::default());
+    let below = world
+        .ask(&ask(Some("team-a"), "namespaces", all()), at(1))
+        .await;
+    assert!(below.is_err(), "{below:?}");
+    let own = world
+        .ask(&ask(Some("default"), "namespaces", all()), at(1))
+        .await;
+    assert_eq!(own, Ok(pairs(&[("default", "20")])));
+    let foreign = ask(
+        Some("team-a"),
+        "namespaces",
+        Objects::Named("default".into()),
+    );
+    assert!(world.ask(&foreign, at(1)).await.is_err());
+    let everywhere = world
+        .ask(&ask(None, "pods", all()), at(1))
+        .await
+        .expect_err("no namespace");
+    assert!(everywhere.contains("in one namespace"), "{everywhere}");
+}
+
+#[tokio::test]
+async fn one_odd_series_does_not_take_the_metric_from_the_others() {
+    let rules = r#"
+- seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
+  name: {as: all}
+  resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}
+  metricsQuery: max(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)
+"#;
+    let mut world = world(rules);
+    let mut scrape = world.target.begin(at(0));
+    for labels in [
+        vec![
+            (METRIC_NAME, METRIC),
+            ("NamespaceName", "default"),
+            ("PodName", "qwen-a"),
+        ],
+        vec![(METRIC_NAME, METRIC), ("PodName", "nowhere")],
+    ] {
+        scrape
+            .add(&Labels::new(labels), 7.0, None)
+            .expect("within the limits");
+    }
+    scrape.commit();
+    let all = MetricQuestion {
+        metric: "all".into(),
+        ..question("app=qwen")
+    };
+    assert_eq!(world.ask(&all, at(1)).await, Ok(pairs(&[("qwen-a", "7")])));
 }

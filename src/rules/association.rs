@@ -15,12 +15,9 @@ pub(super) struct Association {
     template: Option<LabelTemplate>,
 }
 
-/// A label name made from a resource: `kube_<<.Resource>>`.
+/// A label name made from a resource: `kube_<<.Resource>>`, as the expression that finds the resource in it.
 #[derive(Clone, Debug)]
-struct LabelTemplate {
-    text: String,
-    pattern: Regex,
-}
+struct LabelTemplate(Regex);
 
 const GROUP: &str = "<<.Group>>";
 const RESOURCE: &str = "<<.Resource>>";
@@ -90,23 +87,6 @@ impl Association {
         }
         found
     }
-
-    /// The label that names `kind`, whether or not a series has it.
-    pub(super) fn label_of(
-        &self,
-        kind: &ResourceKind,
-        mapper: &dyn ResourceMapper,
-    ) -> Option<String> {
-        let overridden = self.overrides.iter().find(|(_, resource)| {
-            mapper
-                .resolve(resource)
-                .is_some_and(|known| known.resource == kind.resource)
-        });
-        match overridden {
-            Some((label, _)) => Some(label.clone()),
-            None => self.template.as_ref().map(|template| template.label(kind)),
-        }
-    }
 }
 
 impl LabelTemplate {
@@ -128,26 +108,15 @@ impl LabelTemplate {
         let pattern = Regex::new(&format!("^{pattern}$"))
             .map_err(|error| faults.push(Fault::new(path, format!("cannot be matched: {error}"))))
             .ok()?;
-        Some(Self {
-            text: text.to_owned(),
-            pattern,
-        })
+        Some(Self(pattern))
     }
 
     fn resource(&self, label: &str) -> Option<GroupResource> {
-        let captures = self.pattern.captures(label)?;
+        let captures = self.0.captures(label)?;
         let group = captures.name("group").map_or("", |group| group.as_str());
         Some(GroupResource {
             group: group.to_owned(),
             resource: captures["resource"].to_owned(),
         })
-    }
-
-    /// The label for a kind: its singular, and its group with `_` for what a label name cannot hold.
-    fn label(&self, kind: &ResourceKind) -> String {
-        let group = kind.resource.group.replace(['.', '-'], "_");
-        self.text
-            .replace(GROUP, &group)
-            .replace(RESOURCE, &kind.kind.to_ascii_lowercase())
     }
 }

@@ -10,6 +10,11 @@ pub enum RequestError {
     /// A comparison of numbers, which PromQL's matchers do not have.
     #[error("the metric selector `{0}` compares numbers, which label matchers cannot")]
     Comparison(String),
+    /// A key that no series can have as a label.
+    #[error(
+        "the metric selector's key `{0}` is not the name of a label: letters, digits and `_` only"
+    )]
+    Key(String),
 }
 
 /// The matchers of a metric selector, each as PromQL, in the order of their labels.
@@ -19,6 +24,11 @@ pub(super) fn selector_matchers(selector: &Selector) -> Result<Vec<String>, Requ
 
 fn matcher(requirement: &Requirement) -> Result<String, RequestError> {
     let key = requirement.key();
+    if !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        || key.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return Err(RequestError::Key(key.to_owned()));
+    }
     let values = requirement.values();
     let text = match requirement.operator() {
         Operator::Equals | Operator::DoubleEquals => equal(key, &values[0]),

@@ -114,6 +114,8 @@ metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)
         query("k>5", &[]),
         Err(RequestError::Comparison(_))
     ));
+    let foreign = query("app.kubernetes.io/name=x", &[]);
+    assert!(matches!(foreign, Err(RequestError::Key(_))), "{foreign:?}");
 }
 
 #[test]
@@ -143,13 +145,6 @@ metricsQuery: foo
         [ingresses, ("namespaces".to_owned(), "ns")],
         "the core group has no name to match"
     );
-    let ingress = Mapper
-        .resolve(&GroupResource::core("ingress"))
-        .expect("known");
-    assert_eq!(
-        rule.label_of(&ingress, &Mapper).as_deref(),
-        Some("kube_networking_k8s_io_ingress")
-    );
 }
 
 #[test]
@@ -159,6 +154,7 @@ fn a_faulty_rule_tells_all_its_faults() {
 seriesFilters: [{}]
 resources: {template: "kube", overrides: {pod: {}}}
 metricsQuery: <<.Nope>>
+maxAge: 0s
 "#,
     )
     .expect_err("faulty");
@@ -167,6 +163,7 @@ metricsQuery: <<.Nope>>
         paths,
         [
             "rules[0].seriesQuery",
+            "rules[0].maxAge",
             "rules[0].seriesFilters[0]",
             "rules[0].resources.overrides.pod.resource",
             "rules[0].resources.template",

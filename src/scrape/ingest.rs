@@ -53,6 +53,9 @@ pub(super) fn ingest(
     if verdict.is_ok() {
         sink.scrape.commit();
         sink.known.end();
+    } else {
+        drop(sink.scrape);
+        sink.known.sweep();
     }
     let done = Ingested {
         report,
@@ -146,6 +149,9 @@ impl Sink for Ingest<'_> {
     }
 
     fn sample(&mut self, sample: &ParsedSample<'_>) {
+        if self.full() {
+            return;
+        }
         let verdict = self.judge(sample);
         self.take(&verdict, sample.value, sample.timestamp);
         // Series that rules drop are remembered too, up to as many again as may be kept.

@@ -113,15 +113,16 @@ impl Pool {
     }
 
     fn start(&mut self, target: Arc<Target>, delay: Duration) {
+        let url = shown(&target.url);
         let writer = self.store.register(TargetInfo {
             job: target.settings.job.clone(),
-            url: target.url.to_string(),
+            url: url.clone(),
             object: target.object.clone(),
             interval: target.interval,
         });
         // A span of this level, so that a filter that lets warnings through keeps saying of which target they are.
         let (job, object) = (&target.settings.job, target.object.as_deref());
-        let span = error_span!("target", job, url = %target.url, object);
+        let span = error_span!("target", job, url, object);
         let cancel = self.cancel.child_token();
         let task = Task::new(target.clone(), writer, self.shared.clone());
         let id = self
@@ -157,4 +158,13 @@ fn key(target: &Target) -> Key {
         target.url.clone(),
         target.labels.clone(),
     )
+}
+/// A target's URL as users may read it, in logs and in an HPA's conditions: parameters may hold a token.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    // Only a URL that cannot have them refuses.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
 }

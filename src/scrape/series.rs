@@ -85,8 +85,14 @@ impl KnownSeries {
                 entries.extend(entry);
                 entries.len() > *number
             });
-            self.strings.retain(|it| Arc::strong_count(it) > 1);
         }
+        self.sweep();
+    }
+
+    /// Forgets the strings that no series has any more. A page that was refused leaves strings behind too: a target that
+    /// makes up new labels for each of its pages must not fill the memory with them.
+    pub(super) fn sweep(&mut self) {
+        self.strings.retain(|it| Arc::strong_count(it) > 1);
     }
 
     /// These labels, in strings that the target's other series share.

@@ -11,14 +11,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
+use axum_server::service::SendService;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
+use http::Request;
+use hyper::body::Incoming;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{self, CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -102,6 +108,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// Without TLS and authentication only this machine may be served.
+    #[error("{0} is not an address of loopback, and nothing else is served without TLS")]
+    NotLoopback(SocketAddr),
     /// TLS cannot be set up.
     #[error("cannot set up tls")]
     Tls(#[source] rustls::Error),
@@ -136,17 +145,52 @@ pub async fn serve(listen: Listen, router: Router) -> Result<Running, ServeError
         metrics,
     } = listen;
     let tls = tls_config(certificate).map_err(ServeError::Tls)?;
+    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(tls)))
+        .handshake_timeout(admission.handshake)
+        .acceptor(Door::new(&admission, &metrics));
+    open(address, acceptor, &admission, draining, metrics, router).await
+}
+
+/// Listens on loopback, without TLS, and serves the router from now on.
+///
+/// # Errors
+///
+/// The address is not one of loopback, or cannot be taken.
+pub async fn serve_plain(
+    address: SocketAddr,
+    admission: &Admission,
+    metrics: ServerMetrics,
+    router: Router,
+) -> Result<Running, ServeError> {
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(address));
+    }
+    let door = Door::new(admission, &metrics);
+    let draining = CancellationToken::new();
+    open(address, door, admission, draining, metrics, router).await
+}
+
+async fn open<A>(
+    address: SocketAddr,
+    acceptor: A,
+    admission: &Admission,
+    draining: CancellationToken,
+    metrics: ServerMetrics,
+    router: Router,
+) -> Result<Running, ServeError>
+where
+    A: Accept<TcpStream, AddExtension<Router, ConnectInfo<SocketAddr>>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    A::Service: SendService<Request<Incoming>> + Send,
+    A::Future: Send,
+{
     let bind = |source| ServeError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
-
-    let door = Door {
-        places: Arc::new(Semaphore::new(admission.connections)),
-        metrics: metrics.clone(),
-    };
-    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(tls)))
-        .handshake_timeout(admission.handshake)
-        .acceptor(door);
     let handle = Handle::new();
     let mut server = Server::from_listener(listener)
         .acceptor(acceptor)
@@ -285,6 +329,15 @@ impl ClientCertVerifier for AnyCertificate {
 struct Door {
     places: Arc<Semaphore>,
     metrics: ServerMetrics,
+}
+
+impl Door {
+    fn new(admission: &Admission, metrics: &ServerMetrics) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(admission.connections)),
+            metrics: metrics.clone(),
+        }
+    }
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -15,6 +15,7 @@ pub(super) type SeriesId = u32;
 /// One series: its labels, and where its samples are.
 #[derive(Debug)]
 pub(super) struct Entry {
+    pub(super) id: SeriesId,
     pub(super) labels: Labels,
     pub(super) block: Arc<Block>,
     pub(super) slot: usize,
@@ -63,6 +64,7 @@ impl Index {
             shared.push((name, value));
         }
         self.entries[id as usize] = Some(Entry {
+            id,
             labels: shared.into_iter().collect(),
             block: Arc::clone(block),
             slot,
@@ -90,6 +92,11 @@ impl Index {
                 self.postings.remove(name);
             }
         }
+    }
+
+    /// The series at this place, if there is one.
+    pub(super) fn get(&self, id: SeriesId) -> Option<&Entry> {
+        self.entries.get(id as usize)?.as_ref()
     }
 
     /// The series that meet all `matchers`.

@@ -68,6 +68,38 @@ fn a_series_absent_from_a_good_scrape_ends_at_once_and_may_come_back() {
 }
 
 #[test]
+fn copies_are_what_is_selected_and_keep_no_writer_waiting() {
+    let store = Store::new(Limits::default());
+    let (mut one, mut other) = (store.register(info("a")), store.register(info("b")));
+    let (x, y) = (series("m", "x"), series("m", "y"));
+    for time in [0, 15, 30] {
+        scrape(&mut one, at(time), &[(&x, 1.0)]);
+        scrape(&mut other, at(time), &[(&y, 2.0)]);
+    }
+    let mut selected = Vec::new();
+    let matchers = [Matcher::equal(METRIC_NAME, "m")];
+    store.select(&matchers, |labels, window| {
+        let (older, newer) = window.as_slices();
+        selected.push((labels.clone(), [older, newer].concat()));
+    });
+    let mut copies = Vec::new();
+    let new = series("m", "new");
+    store.select_copies(&matchers, |labels, samples| {
+        assert!(store.index.try_write().is_some());
+        let targets = store.targets.read();
+        assert!(targets.values().all(|it| it.state.try_write().is_some()));
+        drop(targets);
+        scrape(&mut one, at(60), &[(&x, 3.0), (&new, 3.0)]);
+        copies.push((labels.clone(), samples.to_vec()));
+    });
+    selected.sort_by(|a, b| a.0.cmp(&b.0));
+    copies.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(copies[1], selected[1]);
+    assert_eq!(copies[0].0, selected[0].0);
+    assert!(copies[0].1.starts_with(&selected[0].1));
+}
+
+#[test]
 fn a_failed_or_empty_scrape_ends_nothing_and_says_since_when() {
     let store = Store::new(Limits::default());
     let mut writer = store.register(info("a"));
@@ -253,4 +285,14 @@ fn expressions_and_absence_find_what_a_full_scan_would() {
         expected.sort();
         assert_eq!(found, expected, "{matchers:?}");
     }
+}
+
+#[test]
+fn a_clock_that_is_set_back_hides_no_sample() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let x = series("m", "x");
+    scrape(&mut writer, at(3600), &[(&x, 1.0)]);
+    scrape(&mut writer, at(0), &[(&x, 2.0)]);
+    assert_eq!(read(&store, "m"), [("x".into(), vec![Some(2.0)])]);
 }

@@ -1,11 +1,15 @@
 //! The recent samples of one series.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
 use super::Limits;
+
+/// How much older than the last a sample must be for the clock to have been set back.
+const SET_BACK: Duration = Duration::from_secs(60);
 
 /// The recent samples of one series, oldest first, with strictly increasing times.
 #[derive(Clone, Debug, Default)]
@@ -29,14 +33,16 @@ impl Window {
     }
 
     /// Appends a sample and forgets what has left the limits. A sample that is not newer than the last is ignored: a
-    /// kubelet shows the same point in two scrapes.
+    /// kubelet shows the same point in two scrapes. One that is much older says that the clock was set back: what came
+    /// before it is then the future, and would hide every sample until the clock is there again.
     pub(super) fn push(&mut self, sample: Sample, limits: &Limits) {
-        if self
-            .samples
-            .back()
-            .is_some_and(|last| last.timestamp >= sample.timestamp)
+        if let Some(last) = self.samples.back()
+            && last.timestamp >= sample.timestamp
         {
-            return;
+            if last.timestamp.since(sample.timestamp) < SET_BACK {
+                return;
+            }
+            self.samples.clear();
         }
         let horizon = sample.timestamp.minus(limits.retention);
         while self

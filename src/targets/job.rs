@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use crate::config::scrape::{self as config, Fault, Scheme, ScrapeConfig, ScrapeLimits, units};
+use crate::config::scrape::{
+    self as config, Fault, Preset, Scheme, ScrapeConfig, ScrapeLimits, units,
+};
 use crate::model::labels::Labels;
 
 use super::presets;
@@ -75,7 +77,8 @@ pub fn compile(section: &ScrapeConfig) -> Result<Vec<Job>, Vec<Fault>> {
         return Err(faults);
     }
     let written = section.scrape_configs.iter().cloned().map(|it| (it, false));
-    let presets = section.presets.iter().map(|it| (presets::job(*it), true));
+    let preset = |it: &Preset| (presets::job(*it, &section.preset_namespaces), true);
+    let presets = section.presets.iter().map(preset);
     written
         .chain(presets)
         .map(|(job, preset)| {
@@ -87,6 +90,11 @@ pub fn compile(section: &ScrapeConfig) -> Result<Vec<Job>, Vec<Fault>> {
 }
 
 impl Job {
+    /// How often its targets are scraped.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     fn new(
         section: &ScrapeConfig,
         written: config::Job,

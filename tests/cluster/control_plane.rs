@@ -55,7 +55,7 @@ pub(crate) async fn control_plane() -> &'static ControlPlane {
 impl ControlPlane {
     async fn start() -> Self {
         let programs = programs();
-        let workspace = Workspace::create();
+        let workspace = Workspace::create("cluster");
         let [etcd, peer, api, controllers, scheduler] = free_ports();
         let cluster_ca = Authority::new("cluster");
         let front_proxy_ca = Authority::new("front-proxy");

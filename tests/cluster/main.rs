@@ -8,8 +8,10 @@ mod control_plane;
 mod exporter;
 mod fixtures;
 mod pki;
+#[path = "../support/process.rs"]
 mod process;
 mod scene;
+#[path = "../support/wait.rs"]
 mod wait;
 
 mod authentication;

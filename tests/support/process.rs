@@ -28,9 +28,10 @@ while [ -d "$1" ] && ! rm -rf "$1"; do sleep 0.1; done
 "#;
 
 impl Workspace {
-    pub(crate) fn create() -> Self {
+    /// A new one, in the temporary folder of the machine; `kind` is part of its name.
+    pub(crate) fn create(kind: &str) -> Self {
         let (pid, now) = (std::process::id(), jiff::Timestamp::now().as_millisecond());
-        let name = format!("gpu-metrics-adapter-cluster-{pid}-{now}");
+        let name = format!("gpu-metrics-adapter-{kind}-{pid}-{now}");
         let folder = std::env::temp_dir().join(name);
         // Nobody else may read the keys in it.
         fs::DirBuilder::new()
