@@ -27,6 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Api {
     pods: Mutex<Vec<Value>>,
     failing: Mutex<bool>,
+    /// Whether the next watch is refused, as from a version that is gone.
+    gone: Mutex<bool>,
     asked: Mutex<BTreeSet<String>>,
     events: broadcast::Sender<Event>,
 }
@@ -51,6 +53,11 @@ async fn pods(State(api): State<Arc<Api>>, uri: Uri) -> Response {
             .collect();
         let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
         return axum::Json(list).into_response();
+    }
+    if std::mem::take(&mut *api.gone.lock()) {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "too old resource version", "reason": "Expired", "code": 410});
+        return (StatusCode::GONE, axum::Json(status)).into_response();
     }
     let lines = stream::unfold(api.events.subscribe(), move |mut events| {
         let selector = selector.clone();
@@ -112,6 +119,7 @@ impl Fixture {
         let api = Arc::new(Api {
             pods: Mutex::new(present.to_vec()),
             failing: Mutex::default(),
+            gone: Mutex::default(),
             asked: Mutex::default(),
             events: broadcast::channel(16).0,
         });
@@ -222,6 +230,25 @@ async fn the_preset_follows_the_exporters_of_a_cluster_through_an_outage() {
     cluster
         .until(&[both[1], "http://10.0.0.3:9400/metrics"])
         .await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_from_a_version_that_is_gone_lists_again() {
+    let section = r#"
+presets: []
+scrape_configs:
+- job_name: a
+  kubernetes_sd_configs:
+  - {role: pod, selectors: [{role: pod, label: app=nvidia-dcgm-exporter}]}
+"#;
+    let mut cluster = Fixture::start(section, &[exporter("a", "10.0.0.1")]).await;
+    cluster.until(&["http://10.0.0.1:9400/metrics"]).await;
+    cluster.until_watched(1).await;
+    *cluster.api.pods.lock() = vec![exporter("b", "10.0.0.2")];
+    *cluster.api.gone.lock() = true;
+    let _ = cluster.api.events.send(None);
+    cluster.until(&["http://10.0.0.2:9400/metrics"]).await;
     cluster.stop().await;
 }
 

@@ -1,15 +1,21 @@
 //! The adapter's own serving certificate: made when there is none, kept in a Secret, renewed in time, the same for all
 //! replicas.
+//!
+//! A new authority reaches the APIServices before a leaf of it is shown, and replicas that learn of one from there read
+//! the Secret at once.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cluster::identity::{IdentityError, SecretBytes, load_or_create};
-use crate::cluster::registration::ServiceName;
+use crate::cluster::registration::{CA_NAME, Certificates, Link, ServiceName};
 use crate::model::time::Timestamp;
 use crate::server::pki::{Authority, PkiError, Validity};
 use crate::server::{CertificateError, ServingCertificate};
@@ -30,6 +36,15 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the start waits for the Secret.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How soon it is looked at after an APIService has shown an authority that we do not know; as much again at random, so
+/// that replicas do not all ask at once.
+const LOOK_SOON: Duration = Duration::from_secs(2);
+/// How often it is asked whether a new leaf is trusted. It is shown when it was so twice in a row: by then every
+/// kube-apiserver has heard of its authority.
+const ASK_INTERVAL: Duration = Duration::from_secs(5);
+/// After how long an operator hears that it is not trusted.
+const LATE: Duration = Duration::from_secs(60);
+
 /// Why there is no serving certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnCertificateError {
@@ -46,7 +61,24 @@ pub(super) struct OwnCertificate {
     client: kube::Client,
     service: ServiceName,
     shown: ServingCertificate,
+    /// What the Secret held when `shown` was taken from it.
+    current: SecretBytes,
     authority: watch::Sender<Option<Vec<u8>>>,
+    link: Link,
+    /// A newer leaf, until it is shown.
+    next: Option<Next>,
+    /// Authorities that APIServices trust and the Secret does not know, as of the last look at it.
+    strangers: Certificates,
+}
+
+/// A leaf that is not shown yet.
+struct Next {
+    secret: SecretBytes,
+    since: Instant,
+    ask_at: Instant,
+    /// Whether it was trusted when last asked.
+    trusted: bool,
+    warned: bool,
 }
 
 impl OwnCertificate {
@@ -73,13 +105,26 @@ impl OwnCertificate {
             }
         };
         let shown = ServingCertificate::from_pem(bytes(&secret, CERTIFICATE), bytes(&secret, KEY))?;
+        Ok(Self::new(client, service, shown, secret))
+    }
+
+    fn new(
+        client: kube::Client,
+        service: ServiceName,
+        shown: ServingCertificate,
+        secret: SecretBytes,
+    ) -> Self {
         let authority = watch::Sender::new(Some(bytes(&secret, AUTHORITY).to_vec()));
-        Ok(Self {
+        Self {
             client,
             service,
             shown,
+            current: secret,
+            link: Link::new(authority.subscribe()),
             authority,
-        })
+            next: None,
+            strangers: Certificates::new(),
+        }
     }
 
     /// What to show to clients, now and after each renewal.
@@ -87,38 +132,56 @@ impl OwnCertificate {
         self.shown.clone()
     }
 
-    /// Whom clients are to trust, now and after each renewal.
-    pub(super) fn authority(&self) -> watch::Receiver<Option<Vec<u8>>> {
-        self.authority.subscribe()
+    /// Whom clients are to trust, now and after each renewal; and back, whom they do trust.
+    pub(super) fn authority(&self) -> Link {
+        self.link.clone()
     }
 
     /// Takes part in renewals until `cancel`.
-    pub(super) async fn keep_current(self, cancel: CancellationToken) {
-        let mut wait = LOOK_INTERVAL;
-        while cancel
-            .run_until_cancelled(tokio::time::sleep(wait))
-            .await
-            .is_some()
-        {
-            match read(&self.client, &self.service).await {
-                Ok(secret) => {
-                    self.take(&secret);
-                    wait = LOOK_INTERVAL;
+    pub(super) async fn keep_current(mut self, cancel: CancellationToken) {
+        cancel.run_until_cancelled(self.follow()).await;
+    }
+
+    async fn follow(&mut self) {
+        let mut bundles = self.link.bundles();
+        // What came before now has been looked at by nobody.
+        bundles.mark_changed();
+        let mut look_at = Instant::now() + LOOK_INTERVAL;
+        loop {
+            let ask_at = self.next.as_ref().map(|next| next.ask_at);
+            tokio::select! {
+                () = sleep_until(look_at) => look_at = Instant::now() + self.look().await,
+                Ok(()) = bundles.changed() => {
+                    if !self.strangers().is_subset(&self.strangers) {
+                        look_at = look_at.min(Instant::now() + LOOK_SOON + jitter(LOOK_SOON));
+                    }
                 }
-                Err(error) => {
-                    warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the serving certificate cannot be checked"
-                    );
-                    wait = LOOK_INTERVAL / 10;
-                }
+                () = sleep_until(ask_at.unwrap_or(look_at)), if ask_at.is_some() => self.ask(),
             }
         }
     }
 
-    /// The authority first: a client that trusts too many is right, one that trusts too few is not.
-    fn take(&self, secret: &SecretBytes) {
-        let authority = bytes(secret, AUTHORITY);
+    /// Reads the Secret; says when to do so again.
+    async fn look(&mut self) -> Duration {
+        match read(&self.client, &self.service).await {
+            Ok(secret) => {
+                self.take(secret);
+                LOOK_INTERVAL
+            }
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the serving certificate cannot be checked"
+                );
+                LOOK_INTERVAL / 10
+            }
+        }
+    }
+
+    /// The authority at once, a leaf of a new one when that is trusted: a client that trusts too many is right, one that
+    /// trusts too few is not.
+    fn take(&mut self, secret: SecretBytes) {
+        let authority = bytes(&secret, AUTHORITY);
         self.authority.send_if_modified(|known| {
             let differs = known.as_deref() != Some(authority);
             if differs {
@@ -126,21 +189,79 @@ impl OwnCertificate {
             }
             differs
         });
-        let before = self.shown.validity();
-        match self
-            .shown
-            .replace(bytes(secret, CERTIFICATE), bytes(secret, KEY))
-        {
-            Ok(()) if self.shown.validity() != before => {
+        self.strangers = self.strangers();
+        let same = |key| bytes(&secret, key) == bytes(&self.current, key);
+        if same(CERTIFICATE) {
+            self.next = None;
+        } else if same(AUTHORITY_KEY) {
+            self.next = None;
+            self.show(secret);
+        } else if self.next.as_ref().is_none_or(|it| it.secret != secret) {
+            let now = Instant::now();
+            self.next = Some(Next {
+                secret,
+                since: now,
+                ask_at: now,
+                trusted: false,
+                warned: false,
+            });
+        }
+    }
+
+    fn strangers(&self) -> Certificates {
+        let known = self.authority.borrow();
+        let known = known.as_deref().unwrap_or_default();
+        self.link
+            .bundles()
+            .borrow()
+            .strangers(known, Timestamp::now())
+    }
+
+    /// Shows the newer leaf if it may be shown.
+    fn ask(&mut self) {
+        let Some(mut next) = self.next.take() else {
+            return;
+        };
+        let authority = bytes(&next.secret, AUTHORITY);
+        let trusted = self.link.bundles().borrow().trust(authority);
+        let before = std::mem::replace(&mut next.trusted, trusted);
+        if may_show(before && trusted, self.shown.validity(), Timestamp::now()) {
+            self.show(next.secret);
+            return;
+        }
+        if !trusted && !next.warned && next.since.elapsed() >= LATE {
+            next.warned = true;
+            let until = self.shown.validity().not_after;
+            warn!(%until, "no new serving certificate while an APIService does not trust its CA; the old one stays");
+        }
+        next.ask_at = Instant::now() + ASK_INTERVAL;
+        self.next = Some(next);
+    }
+
+    fn show(&mut self, secret: SecretBytes) {
+        let pair = (bytes(&secret, CERTIFICATE), bytes(&secret, KEY));
+        match self.shown.replace(pair.0, pair.1) {
+            Ok(()) => {
+                self.current = secret;
                 info!(until = %self.shown.validity().not_after, "serving certificate replaced");
             }
-            Ok(()) => {}
             Err(error) => warn!(
                 error = &error as &dyn std::error::Error,
                 "the new serving certificate is not usable"
             ),
         }
     }
+}
+
+/// A leaf that nobody trusts is no better than one that has expired, and no worse.
+fn may_show(trusted: bool, shown: Validity, now: Timestamp) -> bool {
+    trusted || shown.not_after <= now
+}
+
+/// A random duration below `limit`.
+fn jitter(limit: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) % 1024;
+    limit.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 1024.0)
 }
 
 async fn read(
@@ -166,7 +287,7 @@ fn hosts(service: &ServiceName) -> [String; 4] {
 }
 
 fn make(hosts: &[String], now: Timestamp) -> Result<SecretBytes, PkiError> {
-    let authority = Authority::generate("gpu-metrics-adapter-ca", AUTHORITY_LIFE, now)?;
+    let authority = Authority::generate(CA_NAME, AUTHORITY_LIFE, now)?;
     let mut secret = leaf(&authority, hosts, now)?;
     secret.insert(AUTHORITY.to_owned(), authority.certificate().into());
     secret.insert(AUTHORITY_KEY.to_owned(), authority.key().into_bytes());
@@ -269,6 +390,115 @@ mod tests {
             2,
             "the oldest one goes"
         );
+    }
+
+    #[test]
+    fn a_leaf_is_shown_when_it_is_trusted_or_there_is_nothing_to_lose() {
+        let shown = Validity {
+            not_before: at(0),
+            not_after: at(1),
+        };
+        assert!(may_show(true, shown, at(0)));
+        assert!(!may_show(false, shown, at(0)));
+        assert!(may_show(false, shown, at(1)));
+    }
+
+    /// An owner that shows the leaf of `secret`, and whose cluster is at `url`.
+    fn owner(secret: &SecretBytes, url: &str) -> OwnCertificate {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let config = kube::Config::new(url.parse().expect("a URL"));
+        let client = kube::Client::try_from(config).expect("a client");
+        let service = ServiceName {
+            namespace: "gpu".into(),
+            name: "adapter".into(),
+        };
+        let shown = ServingCertificate::from_pem(bytes(secret, CERTIFICATE), bytes(secret, KEY));
+        OwnCertificate::new(client, service, shown.expect("a pair"), secret.clone())
+    }
+
+    const NOWHERE: &str = "http://127.0.0.1:1";
+
+    #[tokio::test]
+    async fn a_leaf_of_a_new_authority_waits_until_every_apiservice_trusts_it() {
+        let now = Timestamp::now();
+        let [old, new] = [0, 1].map(|_| make(&service_hosts(), now).expect("made"));
+        let mut owner = owner(&old, NOWHERE);
+        let link = owner.authority();
+        let both = [bytes(&new, AUTHORITY), bytes(&old, AUTHORITY)].concat();
+        link.note("a", Some(bytes(&old, AUTHORITY).to_vec()));
+        link.note("b", Some(both.clone()));
+        owner.take(new.clone());
+        assert_eq!(
+            owner.authority.borrow().as_deref(),
+            Some(bytes(&new, AUTHORITY)),
+            "the authority is told at once"
+        );
+        owner.ask();
+        owner.ask();
+        assert!(owner.current == old, "one of them does not trust it");
+        link.note("a", Some(both));
+        owner.ask();
+        assert!(owner.current == old, "trusted only just");
+        owner.ask();
+        assert!(owner.current == new && owner.next.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_leaf_of_the_same_authority_is_shown_at_once() {
+        let now = Timestamp::now();
+        let secret = make(&service_hosts(), now).expect("made");
+        let mut owner = owner(&secret, NOWHERE);
+        owner.authority().note("a", Some(Vec::new()));
+        let mut renewed = secret.clone();
+        let later = now.plus(DAY * 250);
+        let change = renew(&secret, &service_hosts(), later).expect("readable");
+        renewed.extend(change.expect("due"));
+        owner.take(renewed.clone());
+        assert!(owner.current == renewed && owner.next.is_none());
+        let until = later.plus(CERTIFICATE_LIFE).as_seconds();
+        assert_eq!(owner.shown.validity().not_after.as_seconds(), until);
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_goes_back_leaves_nothing_waiting() {
+        let now = Timestamp::now();
+        let [old, new] = [0, 1].map(|_| make(&service_hosts(), now).expect("made"));
+        let mut owner = owner(&old, NOWHERE);
+        owner.authority().note("a", Some(Vec::new()));
+        owner.take(new);
+        assert!(owner.next.is_some());
+        owner.take(old);
+        assert!(owner.next.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_the_secret_does_not_explain_is_asked_about_once() {
+        let now = Timestamp::now();
+        let [ours, other] = [0, 1].map(|_| make(&service_hosts(), now).expect("made"));
+        let mut owner = owner(&ours, NOWHERE);
+        let link = owner.authority();
+        link.note("a", Some(bytes(&other, AUTHORITY).to_vec()));
+        assert!(!owner.strangers().is_subset(&owner.strangers));
+        owner.take(ours);
+        assert!(owner.strangers().is_subset(&owner.strangers));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_authority_has_the_secret_read_within_seconds() {
+        let now = Timestamp::now();
+        let [ours, other] = [0, 1].map(|_| make(&service_hosts(), now).expect("made"));
+        let cluster = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let cluster = cluster.expect("a port");
+        let url = format!("http://{}", cluster.local_addr().expect("an address"));
+        let owner = owner(&ours, &url);
+        let link = owner.authority();
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(owner.keep_current(cancel.clone()));
+        link.note("a", Some(bytes(&other, AUTHORITY).to_vec()));
+        let asked = tokio::time::timeout(Duration::from_secs(30), cluster.accept()).await;
+        asked.expect("it asks").expect("a connection");
+        cancel.cancel();
+        running.await.expect("it ends when it is told to");
     }
 
     #[test]

@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::stream::SelectAll;
+use futures_util::stream::{self, SelectAll};
+use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+
+use super::follow::{Follow, everything};
 
 /// Which pods to watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,53 +107,46 @@ impl PodDiscovery {
 
     /// Watches until `cancel`.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let config = watcher::Config {
-            label_selector: self.query.label_selector.clone(),
-            field_selector: self.query.field_selector.clone(),
-            ..watcher::Config::default()
-        };
-        let apis = match self.query.namespaces.as_slice() {
-            [] => vec![Api::<Pod>::all(self.client.clone())],
-            names => names
-                .iter()
-                .map(|name| Api::namespaced(self.client.clone(), name))
-                .collect(),
-        };
-        let mut failing = vec![false; apis.len()];
         let mut events = SelectAll::new();
-        for (scope, api) in apis.into_iter().enumerate() {
-            let stream = watcher::watcher(api, config.clone()).default_backoff();
-            events.push(stream.map(move |event| (scope, event)).boxed());
+        for (scope, follow) in self.query.follows(&self.client).into_iter().enumerate() {
+            events.push(events_of(follow).map(move |event| (scope, event)).boxed());
         }
-        loop {
-            let (scope, event) = tokio::select! {
-                () = cancel.cancelled() => return,
-                next = events.next() => match next {
-                    Some(next) => next,
-                    None => return,
-                },
-            };
-            let namespace = self.query.namespaces.get(scope).map(String::as_str);
-            match event {
-                Ok(event) => {
-                    // A watch begins with `Init` before it has asked anything: that is no sign of life.
-                    if failing[scope] && !matches!(event, Event::Init) {
-                        failing[scope] = false;
-                        info!(namespace, query = ?self.query, "watch of pods to scrape works again");
-                    }
-                    if self.state.apply(scope, event) {
-                        self.pods.send_replace(self.state.pods());
-                    }
-                }
-                Err(error) if !failing[scope] => {
-                    failing[scope] = true;
-                    warn!(namespace, query = ?self.query, %error,
-                        "watch of pods to scrape failed; the pods known so far stay");
-                }
-                Err(_) => {}
+        while let Some(Some((scope, event))) = cancel.run_until_cancelled(events.next()).await {
+            if self.state.apply(scope, event) {
+                self.pods.send_replace(self.state.pods());
             }
         }
     }
+}
+
+impl PodQuery {
+    /// One watch for each namespace, or one for all of them.
+    fn follows(&self, client: &kube::Client) -> Vec<Follow<Pod>> {
+        let mut config = everything();
+        config.label_selector.clone_from(&self.label_selector);
+        config.field_selector.clone_from(&self.field_selector);
+        let mut what = "pods to scrape".to_owned();
+        let selectors = [&self.label_selector, &self.field_selector];
+        for selector in selectors.into_iter().flatten() {
+            what = format!("{what}, {selector}");
+        }
+        let follow = |what, api| Follow::new(what, api, config.clone());
+        if self.namespaces.is_empty() {
+            return vec![follow(what, Api::all(client.clone()))];
+        }
+        let each = self.namespaces.iter().map(|namespace| {
+            let api = Api::namespaced(client.clone(), namespace);
+            follow(format!("{what}, namespace {namespace}"), api)
+        });
+        each.collect()
+    }
+}
+
+/// All that a watch tells, for ever.
+fn events_of(follow: Follow<Pod>) -> impl Stream<Item = Event<Pod>> + Send {
+    stream::unfold(follow, async |mut follow| {
+        Some((follow.next().await, follow))
+    })
 }
 
 type Scope = BTreeMap<(String, String), Arc<DiscoveredPod>>;

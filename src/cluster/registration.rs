@@ -1,13 +1,15 @@
 //! Our APIServices: kube-apiserver must know the CA of our serving certificate.
 //!
-//! Each is watched by name; `spec.caBundle` is set whenever it differs from our CA. An APIService that points to another
+//! Each is watched by name; our CA is put into `spec.caBundle` whenever it is not in it. An APIService that points to another
 //! Service belongs to another adapter and is never touched. Creating them is the manifests' business.
+
+mod bundle;
 
 use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher::Event;
 use kube::{Api, Client};
@@ -19,6 +21,8 @@ use tracing::{debug, info, warn};
 
 use super::follow::{Follow, named};
 use super::request::{bounded, describe};
+use crate::model::time::Timestamp;
+pub use bundle::{Bundles, CA_NAME, Certificates};
 
 /// The time between two attempts to change one APIService. kube-apiserver makes its connections to us anew after each,
 /// and two installations that disagree about the CA must not keep it busy with that.
@@ -44,28 +48,57 @@ impl fmt::Display for ServiceName {
     }
 }
 
+/// Between whoever has the CA and the registration: the CA there, whom the APIServices trust back. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Link {
+    ca: watch::Receiver<Option<Vec<u8>>>,
+    bundles: watch::Sender<Bundles>,
+}
+
+impl Link {
+    /// `ca` holds the PEM of our CA, or of the new and the old one during a rotation; nothing is done while it is `None`.
+    pub fn new(ca: watch::Receiver<Option<Vec<u8>>>) -> Self {
+        let bundles = watch::Sender::default();
+        Self { ca, bundles }
+    }
+
+    /// Whom the APIServices trust, now and later.
+    pub fn bundles(&self) -> watch::Receiver<Bundles> {
+        self.bundles.subscribe()
+    }
+
+    /// Notes the `caBundle` of one APIService; `None` if it is not ours, or not there.
+    pub(crate) fn note(&self, name: &str, bundle: Option<Vec<u8>>) {
+        self.bundles
+            .send_if_modified(|Bundles(known)| match bundle {
+                Some(new) if known.get(name).and_then(Option::as_ref) == Some(&new) => false,
+                Some(new) => {
+                    known.insert(name.to_owned(), Some(new));
+                    true
+                }
+                None => known.remove(name).is_some(),
+            });
+    }
+}
+
 /// Keeps the CA of our APIServices right; does nothing until it is run.
 pub struct Registration {
     client: Client,
     names: Vec<String>,
     service: ServiceName,
-    ca: watch::Receiver<Option<Vec<u8>>>,
+    link: Link,
 }
 
 impl Registration {
-    /// For the APIServices `names` (such as `v1beta2.custom.metrics.k8s.io`) that point to `service`. `ca` holds the PEM
-    /// of our CA, or of the old and the new one during a rotation; nothing is done while it is `None`.
-    pub fn new(
-        client: Client,
-        names: Vec<String>,
-        service: ServiceName,
-        ca: watch::Receiver<Option<Vec<u8>>>,
-    ) -> Self {
+    /// For the APIServices `names` (such as `v1beta2.custom.metrics.k8s.io`) that point to `service`.
+    pub fn new(client: Client, names: Vec<String>, service: ServiceName, link: Link) -> Self {
+        let unseen = names.iter().map(|name| (name.clone(), None)).collect();
+        link.bundles.send_replace(Bundles(unseen));
         Self {
             client,
             names,
             service,
-            ca,
+            link,
         }
     }
 
@@ -81,7 +114,7 @@ impl Registration {
                 api: Api::all(self.client.clone()),
                 name: name.clone(),
                 service: &self.service,
-                ca: self.ca.clone(),
+                link: self.link.clone(),
                 known: None,
                 said: None,
                 due: None,
@@ -99,7 +132,7 @@ struct One<'a> {
     api: Api<APIService>,
     name: String,
     service: &'a ServiceName,
-    ca: watch::Receiver<Option<Vec<u8>>>,
+    link: Link,
     /// As last seen; the outer `None` until the first full list.
     known: Option<Option<APIService>>,
     said: Option<Standing>,
@@ -123,7 +156,7 @@ impl One<'_> {
                     Event::Apply(found) => self.known = Some(Some(found)),
                     Event::Delete(_) => self.known = Some(None),
                 },
-                changed = self.ca.changed(), if ca_kept => ca_kept = changed.is_ok(),
+                changed = self.link.ca.changed(), if ca_kept => ca_kept = changed.is_ok(),
                 () = sleep_until(due), if self.due.is_some() => {
                     self.due = None;
                     self.patch().await;
@@ -135,6 +168,11 @@ impl One<'_> {
 
     /// Says how things stand if that has changed, and plans a patch if one is needed.
     fn look(&mut self) {
+        if let Some(known) = &self.known {
+            let ours = known.as_ref().and_then(|it| owned(it, self.service).ok());
+            let bundle = ours.map(|spec| spec.ca_bundle.clone().unwrap_or_default().0);
+            self.link.note(&self.name, bundle);
+        }
         let Some(standing) = self.standing() else {
             return;
         };
@@ -190,8 +228,9 @@ impl One<'_> {
 
     fn standing(&self) -> Option<Standing> {
         let known = self.known.as_ref()?;
-        let ca = self.ca.borrow();
-        Some(stand(known.as_ref(), self.service, ca.as_deref()?))
+        let ca = self.link.ca.borrow();
+        let now = Timestamp::now();
+        Some(stand(known.as_ref(), self.service, ca.as_deref()?, now))
     }
 }
 
@@ -206,28 +245,37 @@ enum Standing {
     Differs(Value),
 }
 
-fn stand(found: Option<&APIService>, ours: &ServiceName, ca: &[u8]) -> Standing {
+/// The specification of an APIService of ours; whose it is otherwise.
+fn owned<'a>(found: &'a APIService, ours: &ServiceName) -> Result<&'a APIServiceSpec, String> {
+    let of = |spec: &APIServiceSpec| {
+        let service = spec.service.as_ref()?;
+        Some(ServiceName {
+            namespace: service.namespace.clone().unwrap_or_default(),
+            name: service.name.clone().unwrap_or_default(),
+        })
+    };
+    let spec = found.spec.as_ref();
+    match spec.and_then(|spec| Some((spec, of(spec)?))) {
+        Some((spec, owner)) if owner == *ours => Ok(spec),
+        Some((_, owner)) => Err(owner.to_string()),
+        None => Err("kube-apiserver itself".to_owned()),
+    }
+}
+
+fn stand(found: Option<&APIService>, ours: &ServiceName, ca: &[u8], now: Timestamp) -> Standing {
     let Some(found) = found else {
         return Standing::Missing;
     };
-    let spec = found.spec.as_ref();
-    let owner = spec
-        .and_then(|spec| spec.service.as_ref())
-        .map(|service| ServiceName {
-            namespace: service.namespace.clone().unwrap_or_default(),
-            name: service.name.clone().unwrap_or_default(),
-        });
-    match owner {
-        Some(owner) if owner == *ours => {}
-        Some(owner) => return Standing::Foreign(owner.to_string()),
-        None => return Standing::Foreign("kube-apiserver itself".to_owned()),
-    }
-    let known = spec.and_then(|spec| spec.ca_bundle.as_ref());
-    let insecure = spec.and_then(|spec| spec.insecure_skip_tls_verify) == Some(true);
-    if !insecure && known.is_some_and(|known| known.0 == ca) {
+    let spec = match owned(found, ours) {
+        Ok(spec) => spec,
+        Err(owner) => return Standing::Foreign(owner),
+    };
+    let known = spec.ca_bundle.as_ref().map_or(&[][..], |known| &known.0);
+    let insecure = spec.insecure_skip_tls_verify == Some(true);
+    if !insecure && bundle::contains(known, ca) {
         return Standing::Current;
     }
-    let mut change = json!({"caBundle": ByteString(ca.to_vec())});
+    let mut change = json!({"caBundle": ByteString(bundle::merged(known, ca, now))});
     if insecure {
         // The API server refuses a caBundle beside it.
         change["insecureSkipTLSVerify"] = Value::Null;
@@ -243,11 +291,22 @@ fn stand(found: Option<&APIService>, ours: &ServiceName, ca: &[u8]) -> Standing 
 mod tests {
     use super::*;
     use crate::cluster::fake_api::{Answer, FakeApi, soon};
+    use crate::server::pki::Authority;
 
     const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
     const NAME: &str = "v1beta2.custom.metrics.k8s.io";
-    /// `our CA` in base64.
-    const OURS: &str = "b3VyIENB";
+
+    /// A CA as a replica makes it.
+    fn new_ca() -> String {
+        let life = Duration::from_secs(3600);
+        let made = Authority::generate(CA_NAME, life, Timestamp::now()).expect("made");
+        made.certificate().to_owned()
+    }
+
+    /// As it stands in JSON.
+    fn base64(text: &str) -> Value {
+        json!(ByteString(text.as_bytes().to_vec()))
+    }
 
     fn ours() -> ServiceName {
         ServiceName {
@@ -271,51 +330,97 @@ mod tests {
         object
     }
 
-    fn standing(object: Value) -> Standing {
+    fn standing(object: Value, ca: &str) -> Standing {
         let found: APIService = serde_json::from_value(object).expect("an APIService");
-        stand(Some(&found), &ours(), b"our CA")
+        stand(Some(&found), &ours(), ca.as_bytes(), Timestamp::now())
     }
 
     #[test]
-    fn only_our_own_apiservice_is_patched_and_only_if_it_differs() {
-        assert_eq!(stand(None, &ours(), b"our CA"), Standing::Missing);
-        let current = object("adapter", json!({"caBundle": OURS}));
-        assert_eq!(standing(current), Standing::Current);
+    fn only_our_own_apiservice_is_patched_and_only_without_our_ca() {
+        let [ca, other] = [new_ca(), new_ca()];
+        let none = stand(None, &ours(), ca.as_bytes(), Timestamp::now());
+        assert_eq!(none, Standing::Missing);
+        for bundle in [ca.clone(), format!("{other}{ca}")] {
+            let current = object("adapter", json!({"caBundle": base64(&bundle)}));
+            assert_eq!(standing(current, &ca), Standing::Current);
+        }
         let foreign = object("prometheus-adapter", json!({}));
         let owner = "gpu/prometheus-adapter".to_owned();
-        assert_eq!(standing(foreign), Standing::Foreign(owner));
+        assert_eq!(standing(foreign, &ca), Standing::Foreign(owner));
         let local = object("adapter", json!({"service": null}));
-        assert!(matches!(standing(local), Standing::Foreign(_)));
-        let mut old = object("adapter", json!({"caBundle": "b2xk"}));
-        old["metadata"]["resourceVersion"] = json!("7");
-        assert_eq!(
-            standing(old),
-            Standing::Differs(
-                json!({"metadata": {"resourceVersion": "7"}, "spec": {"caBundle": OURS}})
-            )
-        );
+        assert!(matches!(standing(local, &ca), Standing::Foreign(_)));
+        for (bundle, wanted) in [("old", ca.clone()), (&*other, format!("{ca}{other}"))] {
+            let mut old = object("adapter", json!({"caBundle": base64(bundle)}));
+            old["metadata"]["resourceVersion"] = json!("7");
+            let wanted = json!({
+                "metadata": {"resourceVersion": "7"},
+                "spec": {"caBundle": base64(&wanted)},
+            });
+            assert_eq!(standing(old, &ca), Standing::Differs(wanted));
+        }
     }
 
     #[test]
     fn skipped_verification_is_turned_on_again() {
-        let insecure = object("adapter", json!({"insecureSkipTLSVerify": true}));
-        let Standing::Differs(patch) = standing(insecure) else {
-            panic!("not patched");
-        };
-        let spec = json!({"caBundle": OURS, "insecureSkipTLSVerify": null});
-        assert_eq!(patch["spec"], spec);
+        let ca = new_ca();
+        for known in [json!(null), base64(&ca)] {
+            let insecure = json!({"insecureSkipTLSVerify": true, "caBundle": known});
+            let Standing::Differs(patch) = standing(object("adapter", insecure), &ca) else {
+                panic!("not patched");
+            };
+            let spec = json!({"caBundle": base64(&ca), "insecureSkipTLSVerify": null});
+            assert_eq!(patch["spec"], spec);
+        }
     }
 
-    fn running(
-        api: &FakeApi,
-        ca: Option<&str>,
-    ) -> (watch::Sender<Option<Vec<u8>>>, CancellationToken) {
+    #[tokio::test]
+    async fn replicas_that_differ_about_the_ca_do_not_undo_each_others_work() {
+        let api = FakeApi::start().await;
+        api.put(SERVICES, object("adapter", json!({})));
+        let [old, new, newer] = [new_ca(), new_ca(), new_ca()];
+        let (first, cancel) = running(&api, Some(&old));
+        soon("the old CA", || bundle(&api) == Some(base64(&old))).await;
+        let (second, also_cancel) = running(&api, Some(&new));
+        let mut seen = second.link.bundles();
+        let both = seen.wait_for(|it| it.trust(new.as_bytes()) && it.trust(old.as_bytes()));
+        let patience = Duration::from_secs(10);
+        let both = tokio::time::timeout(patience, both).await.expect("in time");
+        drop(both.expect("the second replica sees both"));
+        // The first one has now to say the same: it sees the new one, and leaves it.
+        let mut seen = first.link.bundles();
+        let told = seen.wait_for(|it| !it.strangers(old.as_bytes(), Timestamp::now()).is_empty());
+        let told = tokio::time::timeout(patience, told).await.expect("in time");
+        drop(told.expect("the first replica sees a stranger"));
+        first.ca.send_replace(Some(newer.clone().into_bytes()));
+        let trusted = |ca: &String| {
+            let found = api.get(SERVICES, NAME).expect("it");
+            let found: APIService = serde_json::from_value(found).expect("an APIService");
+            let found = found.spec.and_then(|it| it.ca_bundle).unwrap_or_default();
+            bundle::contains(&found.0, ca.as_bytes())
+        };
+        soon("the rotation", || {
+            [&old, &new, &newer].into_iter().all(trusted)
+        })
+        .await;
+        assert_eq!(patches(&api), 3);
+        cancel.cancel();
+        also_cancel.cancel();
+    }
+
+    /// What a test holds of a registration.
+    struct Running {
+        ca: watch::Sender<Option<Vec<u8>>>,
+        link: Link,
+    }
+
+    fn running(api: &FakeApi, ca: Option<&str>) -> (Running, CancellationToken) {
         let sender = watch::Sender::new(ca.map(|ca| ca.as_bytes().to_vec()));
         let names = vec![NAME.to_owned()];
-        let registration = Registration::new(api.client(), names, ours(), sender.subscribe());
+        let link = Link::new(sender.subscribe());
+        let registration = Registration::new(api.client(), names, ours(), link.clone());
         let cancel = CancellationToken::new();
         tokio::spawn(registration.run(cancel.clone()));
-        (sender, cancel)
+        (Running { ca: sender, link }, cancel)
     }
 
     fn bundle(api: &FakeApi) -> Option<Value> {
@@ -330,18 +435,23 @@ mod tests {
     #[tokio::test]
     async fn an_apiservice_that_comes_late_gets_our_ca_once() {
         let api = FakeApi::start().await;
-        let (sender, cancel) = running(&api, None);
+        let [ca, new] = [new_ca(), new_ca()];
+        let (running, cancel) = running(&api, None);
         soon("the watch", || api.requests().len() >= 2).await;
         api.put(SERVICES, object("adapter", json!({})));
-        sender.send_replace(Some(b"our CA".to_vec()));
-        soon("the patch", || bundle(&api) == Some(json!(OURS))).await;
+        running.ca.send_replace(Some(ca.clone().into_bytes()));
+        soon("the patch", || bundle(&api) == Some(base64(&ca))).await;
         // A change by another that leaves the CA alone is answered by nothing.
         api.put(
             SERVICES,
-            object("adapter", json!({"caBundle": OURS, "versionPriority": 1})),
+            object(
+                "adapter",
+                json!({"caBundle": base64(&ca), "versionPriority": 1}),
+            ),
         );
-        sender.send_replace(Some(b"new CA".to_vec()));
-        soon("the rotation", || bundle(&api) == Some(json!("bmV3IENB"))).await;
+        running.ca.send_replace(Some(new.clone().into_bytes()));
+        let both = base64(&format!("{new}{ca}"));
+        soon("the rotation", || bundle(&api) == Some(both.clone())).await;
         assert_eq!(patches(&api), 2);
         let spec = &api.get(SERVICES, NAME).expect("it")["spec"];
         assert_eq!(spec["versionPriority"], 1, "more than the CA was changed");
@@ -352,14 +462,15 @@ mod tests {
     async fn another_adapters_apiservice_is_left_until_it_is_given_to_us() {
         let api = FakeApi::start().await;
         api.put(SERVICES, object("prometheus-adapter", json!({})));
-        let (_sender, cancel) = running(&api, Some("our CA"));
+        let ca = new_ca();
+        let (_running, cancel) = running(&api, Some(&ca));
         soon("the watch", || api.requests().len() >= 2).await;
         assert_eq!(patches(&api), 0);
         api.put(
             SERVICES,
             object("adapter", json!({"insecureSkipTLSVerify": true})),
         );
-        soon("the patch", || bundle(&api) == Some(json!(OURS))).await;
+        soon("the patch", || bundle(&api) == Some(base64(&ca))).await;
         let spec = &api.get(SERVICES, NAME).expect("it")["spec"];
         assert_eq!(spec.get("insecureSkipTLSVerify"), None);
         cancel.cancel();
@@ -371,10 +482,11 @@ mod tests {
         api.put(SERVICES, object("adapter", json!({})));
         let path = format!("{SERVICES}/{NAME}");
         api.answer(&path, Answer::Status(409, "Conflict"), 1);
-        let (_sender, cancel) = running(&api, Some("our CA"));
+        let ca = new_ca();
+        let (_running, cancel) = running(&api, Some(&ca));
         soon("the conflict", || patches(&api) == 1).await;
         let conflict = Instant::now();
-        soon("the second attempt", || bundle(&api) == Some(json!(OURS))).await;
+        soon("the second attempt", || bundle(&api) == Some(base64(&ca))).await;
         assert!(conflict.elapsed() < PAUSE);
         cancel.cancel();
     }
@@ -388,8 +500,9 @@ mod tests {
             Answer::Status(403, "Forbidden"),
             1,
         );
-        let (_sender, cancel) = running(&api, Some("our CA"));
-        soon("the second attempt", || bundle(&api) == Some(json!(OURS))).await;
+        let ca = new_ca();
+        let (_running, cancel) = running(&api, Some(&ca));
+        soon("the second attempt", || bundle(&api) == Some(base64(&ca))).await;
         assert_eq!(patches(&api), 2);
         cancel.cancel();
     }
