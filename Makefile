@@ -36,8 +36,8 @@ cluster: need-rust need-go ## Tests against a real Kubernetes control plane on l
 	tests/controlplane/build.sh >/dev/null
 	$(CARGO) test --locked --test cluster -- --include-ignored
 
-bench: need-rust ## Benchmarks; see docs/benchmarks.md.
-	$(CARGO) bench --locked
+bench: need-rust need-go ## Benchmarks, one of them beside a real Prometheus; see docs/benchmarks.md.
+	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked
 
 clean-cache: ## Remove the built control plane and Prometheus.
 	rm -rf "$${GPU_METRICS_ADAPTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/gpu-metrics-adapter}"

@@ -1,5 +1,10 @@
-//! What a rule's query costs in-process: the part of it that matches grows nothing with what else is stored.
+//! What a rule's query costs in-process, whatever else is stored; and what a real Prometheus takes for it over HTTP, with the
+//! same series, in the same run.
 
+#[path = "support/prometheus.rs"]
+mod prometheus;
+
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +96,49 @@ fn instant(criterion: &mut Criterion) {
     }
 }
 
+/// The series of a store of 80,000, as promtool reads them.
+fn recorded() -> String {
+    let mut text = String::new();
+    for pod in 0..40_000 {
+        let (gauge, counter) = labels(pod, pod / 8);
+        let scrapes = if pod / PODS == 3 { SCRAPES } else { 1 };
+        for series in [gauge, counter] {
+            let name = series.metric_name().expect("a name");
+            let pairs: Vec<String> = series
+                .iter()
+                .filter(|(label, _)| *label != METRIC_NAME)
+                .map(|(label, value)| format!("{label}={value:?}"))
+                .collect();
+            for scrape in (0..scrapes).rev() {
+                let time = NOW.as_seconds() - scrape * 15;
+                writeln!(
+                    text,
+                    "{name}{{{}}} {} {time}",
+                    pairs.join(","),
+                    1_000 - scrape
+                )
+                .expect("a String takes all");
+            }
+        }
+    }
+    text + "# EOF\n"
+}
+
+fn over_http(criterion: &mut Criterion) {
+    let Some(prometheus) = prometheus::Prometheus::with(&recorded()) else {
+        return;
+    };
+    for (name, text) in [("avg by pod", AVERAGE), ("sum rate by pod", RATE)] {
+        let answer = prometheus.query(text, NOW);
+        assert_eq!(answer.matches("\"metric\"").count(), PODS, "{answer}");
+        let mut group = criterion.benchmark_group(name);
+        group.bench_function("80000 series in Prometheus 3.14 over HTTP", |bencher| {
+            bencher.iter(|| black_box(prometheus.query(text, NOW)));
+        });
+        group.finish();
+    }
+}
+
 fn range(criterion: &mut Criterion) {
     let (store, _writers) = store(10_000);
     let query = Query::compile(RATE).expect("PromQL");
@@ -107,5 +155,5 @@ fn range(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, instant, range);
+criterion_group!(benches, instant, over_http, range);
 criterion_main!(benches);
