@@ -60,13 +60,13 @@ impl Labels {
     /// Only those labels for whose names `keep` says yes.
     #[must_use]
     pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
-        Self(
-            self.0
-                .iter()
-                .filter(|(name, _)| keep(name))
-                .cloned()
-                .collect(),
-        )
+        let mut kept = self.0.iter().filter(|(name, _)| keep(name)).cloned();
+        match (kept.next(), kept.next()) {
+            (None, _) => Self::default(),
+            // What `by (pod)` leaves, once for each pod: made without a list in between.
+            (Some(only), None) => Self(Arc::new([only])),
+            (Some(first), Some(second)) => Self([first, second].into_iter().chain(kept).collect()),
+        }
     }
 
     /// How many labels there are.
@@ -121,6 +121,19 @@ mod tests {
         assert_eq!(one.get("gpu"), None);
         assert_eq!(one.value("gpu"), "");
         assert_eq!(one.to_string(), r#"x{pod="a"}"#);
+    }
+
+    #[test]
+    fn filtering_keeps_what_it_is_told() {
+        let labels = Labels::new([("a", "1"), ("b", "2"), ("c", "3")]);
+        for kept in ["", "b", "ac", "abc"] {
+            let expected = labels.iter().filter(|(name, _)| kept.contains(name));
+            assert_eq!(
+                labels.filtered(|name| kept.contains(name)),
+                expected.collect(),
+                "{kept}"
+            );
+        }
     }
 
     #[test]
