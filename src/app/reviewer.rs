@@ -1,7 +1,5 @@
 //! Questions about callers, put to kube-apiserver: `auth` decides what to ask, `cluster` asks.
 
-use std::collections::BTreeMap;
-
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::UserInfo;
@@ -78,8 +76,7 @@ fn spec(user: &User, attributes: &RequestAttributes) -> SubjectAccessReviewSpec 
         user: Some(user.name.clone()),
         uid: user.uid.clone(),
         groups: Some(user.groups.clone()),
-        extra: (!user.extra.is_empty())
-            .then(|| user.extra.clone().into_iter().collect::<BTreeMap<_, _>>()),
+        extra: (!user.extra.is_empty()).then(|| user.extra.clone()),
         ..SubjectAccessReviewSpec::default()
     };
     match attributes {
