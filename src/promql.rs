@@ -30,9 +30,41 @@ use plan::Plan;
 
 /// Where an evaluation reads its series.
 pub trait SeriesReader {
-    /// Calls `visit` with each series that meets all `matchers`: its labels, and its samples in two runs that follow one
-    /// another, oldest first. No two series have the same labels.
-    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2]));
+    /// Calls `visit` with each series that meets all `matchers`: its labels, and its samples, oldest first: at least those
+    /// that are wanted. No two series have the same labels.
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    );
+}
+
+/// Which of a series' samples an evaluation looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Of those up to this time, the newest one.
+    Latest(Timestamp),
+    /// Those later than `after`, up to `until`.
+    Between {
+        /// The time before the first one.
+        after: Timestamp,
+        /// The time of the last one, at most.
+        until: Timestamp,
+    },
+}
+
+impl Wanted {
+    /// Those of `samples`, which are a series' in the order of time, that are wanted.
+    pub fn of(self, samples: &[Sample]) -> &[Sample] {
+        let up_to = |time| samples.partition_point(|sample| sample.timestamp <= time);
+        match self {
+            Self::Latest(at) => &samples[up_to(at).saturating_sub(1)..up_to(at)],
+            Self::Between { after, until } => {
+                &samples[up_to(after)..up_to(until).max(up_to(after))]
+            }
+        }
+    }
 }
 
 /// Why a query cannot be evaluated at all.

@@ -4,16 +4,26 @@
 //! `Store::select`; they wait for no scrape, and they see each target's scrape whole or not at all.
 //!
 //! Two kinds of lock, always taken in this order: the index (which series exist), and one per target (its samples).
-//! A scrape that brings nothing new takes only its target's lock, for as long as it takes to append its samples.
+//! A scrape that brings nothing new takes only its target's lock, for as long as it takes to append its samples. Series
+//! that come or go take the index by the few hundred, so that no reader waits for a flood of them.
+//!
+//! A million series must fit: what they have in common (labels, the times of scrapes) is kept once, and samples are
+//! [encoded](encoding).
 
+mod encoding;
+mod ids;
 mod index;
 mod limits;
+mod rounds;
+mod samples;
+mod scrape;
 mod window;
 mod writer;
 
 pub use limits::{LimitError, Limits};
-pub use window::Window;
-pub use writer::{Scrape, TargetInfo, TargetWriter};
+pub use samples::Samples;
+pub use scrape::Scrape;
+pub use writer::{Slot, TargetInfo, TargetWriter};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -27,6 +37,8 @@ use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
 use index::{Entry, Index, SeriesId};
+use rounds::Rounds;
+use window::Window;
 
 /// All series of all targets.
 #[derive(Debug)]
@@ -49,8 +61,21 @@ struct Block {
 
 #[derive(Debug, Default)]
 struct BlockState {
+    rounds: Rounds,
+    /// By slot. A series without a sample is not there yet.
     windows: Vec<Window>,
     health: Health,
+    /// Whether its writer is gone, and its series with it.
+    gone: bool,
+}
+
+impl BlockState {
+    fn samples(&self, entry: &Entry) -> Samples<'_> {
+        Samples {
+            window: &self.windows[entry.slot as usize],
+            rounds: &self.rounds,
+        }
+    }
 }
 
 /// How scraping a target goes.
@@ -108,18 +133,23 @@ impl Store {
 
     /// Calls `visit` with each series that meets all `matchers`, in no particular order.
     /// Series that have ended are among them until their last sample leaves the retention.
-    pub fn select(&self, matchers: &[Matcher], mut visit: impl FnMut(&Labels, &Window)) {
+    pub fn select(&self, matchers: &[Matcher], mut visit: impl FnMut(&Labels, Samples<'_>)) {
         let index = self.index.read();
         Index::visit_by_block(&index.find(matchers), |_, state, entries| {
             for entry in entries {
-                visit(&entry.labels, &state.windows[entry.slot]);
+                visit(&entry.labels, state.samples(entry));
             }
         });
     }
 
-    /// As [`Store::select`], for a `visit` that may take its time: it sees copies, one target's after the other's, and
-    /// meanwhile neither scrapes nor other readers wait. Series that come or go in between may be missed.
-    pub fn select_copies(&self, matchers: &[Matcher], mut visit: impl FnMut(&Labels, &[Sample])) {
+    /// As [`Store::select`], for a `visit` that may take its time: it sees what `copy` took of the samples, one target's after
+    /// the other's, and meanwhile neither scrapes nor other readers wait. Series that come or go in between may be missed.
+    pub fn select_copies(
+        &self,
+        matchers: &[Matcher],
+        copy: impl Fn(Samples<'_>, &mut Vec<Sample>),
+        mut visit: impl FnMut(&Labels, &[Sample]),
+    ) {
         let mut found: Vec<Vec<(SeriesId, Labels)>> = Vec::new();
         let index = self.index.read();
         Index::visit_by_block(&index.find(matchers), |_, _, entries| {
@@ -127,25 +157,29 @@ impl Store {
             found.push(entries.iter().map(place).collect());
         });
         drop(index);
-        let mut copies: Vec<(Labels, Vec<Sample>)> = Vec::new();
+        let mut samples: Vec<Sample> = Vec::new();
+        let mut copies: Vec<(Labels, usize)> = Vec::new();
         for series in found {
+            samples.clear();
+            copies.clear();
             let index = self.index.read();
             // Whoever has the place now need not be who had it.
             let still = |(id, labels): &(SeriesId, Labels)| {
                 index.get(*id).filter(|entry| entry.labels == *labels)
             };
             let entries: Vec<&Entry> = series.iter().filter_map(still).collect();
-            copies.clear();
             Index::visit_by_block(&entries, |_, state, entries| {
-                copies.extend(entries.iter().map(|entry| {
-                    let (older, newer) = state.windows[entry.slot].as_slices();
-                    (entry.labels.clone(), [older, newer].concat())
-                }));
+                for entry in entries {
+                    copy(state.samples(entry), &mut samples);
+                    copies.push((entry.labels.clone(), samples.len()));
+                }
             });
             drop(entries);
             drop(index);
-            for (labels, samples) in &copies {
-                visit(labels, samples);
+            let mut start = 0;
+            for (labels, end) in &copies {
+                visit(labels, &samples[start..*end]);
+                start = *end;
             }
         }
     }
@@ -157,7 +191,7 @@ impl Store {
         Index::visit_by_block(&index.find(matchers), |block, state, entries| {
             let newest = entries
                 .iter()
-                .filter_map(|entry| state.windows[entry.slot].newest())
+                .filter_map(|entry| state.samples(entry).newest())
                 .max();
             origins.push(TargetStatus {
                 info: block.info.clone(),
@@ -188,9 +222,8 @@ impl Store {
         let mut series: HashMap<*const Block, Vec<(Labels, Sample)>> = HashMap::new();
         Index::visit_by_block(&index.find(matchers), |block, state, entries| {
             let newest = |entry: &&Entry| {
-                let (older, newer) = state.windows[entry.slot].as_slices();
-                let last = newer.last().or(older.last())?;
-                Some((entry.labels.clone(), *last))
+                let last = state.samples(entry).latest(Timestamp::MAX)?;
+                Some((entry.labels.clone(), last))
             };
             series.insert(block, entries.iter().filter_map(newest).collect());
         });

@@ -5,7 +5,7 @@ use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
 use gpu_metrics_adapter::model::matcher::{Matcher, all_match};
 use gpu_metrics_adapter::model::sample::Sample;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::promql::{Options, Query, SeriesReader};
+use gpu_metrics_adapter::promql::{Options, Query, SeriesReader, Wanted};
 use libfuzzer_sys::fuzz_target;
 
 const NOW: i64 = 1_000_000;
@@ -33,10 +33,15 @@ impl Few {
 }
 
 impl SeriesReader for Few {
-    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    ) {
         for (labels, samples) in &self.0 {
             if all_match(matchers, labels) {
-                visit(labels, [samples, &[]]);
+                visit(labels, wanted.of(samples));
             }
         }
     }

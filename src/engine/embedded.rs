@@ -10,11 +10,11 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use moka::sync::Cache;
 
-use crate::model::labels::{Labels, METRIC_NAME};
+use crate::model::labels::Labels;
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
-use crate::promql::{self, Query, QueryError, ResultType, SeriesReader};
-use crate::store::{Store, TargetStatus};
+use crate::promql::{self, Query, QueryError, ResultType, SeriesReader, Wanted};
+use crate::store::{Samples, Store, TargetStatus};
 
 use super::{Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
 
@@ -78,19 +78,11 @@ impl Embedded {
         let matchers = promql::parse_selector(selector)?;
         let mut shapes = HashSet::new();
         self.store.select(&matchers, |labels, _| {
-            let names = labels
-                .shared()
-                .iter()
-                .filter(|(name, _)| name.as_ref() != METRIC_NAME);
-            let metric = labels
-                .shared()
-                .iter()
-                .find(|(name, _)| name.as_ref() == METRIC_NAME);
-            if let Some((_, metric)) = metric {
-                let labels = names.map(|(name, _)| Arc::clone(name)).collect();
+            if let Some(metric) = labels.metric() {
+                let names = labels.others().iter();
                 shapes.insert(SeriesShape {
                     metric: Arc::clone(metric),
-                    labels,
+                    labels: names.map(|(name, _)| Arc::clone(name)).collect(),
                 });
             }
         });
@@ -203,10 +195,25 @@ impl Engine for Embedded {
 pub struct Reader<'a>(pub &'a Store);
 
 impl SeriesReader for Reader<'_> {
-    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
-        self.0.select(matchers, |labels, window| {
-            let (older, newer) = window.as_slices();
-            visit(labels, [older, newer]);
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    ) {
+        let mut samples = Vec::new();
+        self.0.select(matchers, |labels, series| {
+            samples.clear();
+            read(series, wanted, &mut samples);
+            visit(labels, &samples);
         });
+    }
+}
+
+/// Appends what is wanted of a series.
+pub(super) fn read(series: Samples<'_>, wanted: Wanted, into: &mut Vec<Sample>) {
+    match wanted {
+        Wanted::Latest(at) => into.extend(series.latest(at)),
+        Wanted::Between { after, until } => series.between(after, until, into),
     }
 }

@@ -7,16 +7,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::labels::{Labels, METRIC_NAME};
+use crate::model::labels::{Label, Labels, METRIC_NAME};
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
-use crate::promql::{self, Options, Query, ResultType, SeriesReader};
-use crate::store::{Store, TargetStatus};
+use crate::promql::{self, Options, Query, ResultType, SeriesReader, Wanted};
+use crate::store::{self, Store, TargetStatus};
 
 pub use crate::config::scrape::units::parse_duration;
 pub use crate::promql::{EvalError, Point, QueryError, Range, Series, Value};
 
+use super::embedded::read;
 use super::recorded::Recorded;
 
 /// The series that Prometheus writes about a target and that this module reads back.
@@ -172,9 +173,11 @@ impl QueryService {
 
     /// The label names of those series, `__name__` among them.
     pub fn label_names(&self, sets: &[Vec<Matcher>], span: Span) -> BTreeSet<Arc<str>> {
+        let metric_name: Arc<str> = METRIC_NAME.into();
         let mut names = BTreeSet::new();
         self.visit(sets, span, |labels| {
-            for (name, _) in labels.shared() {
+            let others = labels.others().iter().map(|(name, _)| name);
+            for name in others.chain(labels.metric().map(|_| &metric_name)) {
                 if !names.contains(name) {
                     names.insert(Arc::clone(name));
                 }
@@ -192,8 +195,13 @@ impl QueryService {
     ) -> BTreeSet<Arc<str>> {
         let mut values = BTreeSet::new();
         self.visit(sets, span, |labels| {
-            let of_name = |(label, _): &&(Arc<str>, _)| label.as_ref() == name;
-            if let Some((_, value)) = labels.shared().iter().find(of_name)
+            let value = if name == METRIC_NAME {
+                labels.metric()
+            } else {
+                let of_name = |(label, _): &&Label| label.as_ref() == name;
+                labels.others().iter().find(of_name).map(|(_, value)| value)
+            };
+            if let Some(value) = value
                 && !values.contains(value)
             {
                 values.insert(Arc::clone(value));
@@ -219,17 +227,21 @@ impl QueryService {
     }
 
     fn visit(&self, sets: &[Vec<Matcher>], span: Span, mut visit: impl FnMut(&Labels)) {
-        let mut in_span = |labels: &Labels, runs: [&[Sample]; 2]| {
-            if runs.iter().any(|run| has_value_in(run, span)) {
+        let mut in_span = |labels: &Labels, samples: &[Sample]| {
+            if has_value_in(samples, span) {
                 visit(labels);
             }
         };
+        let wanted = Wanted::Between {
+            after: span.start.minus(Duration::from_millis(1)),
+            until: span.end,
+        };
         self.read(|reader| {
             if sets.is_empty() {
-                reader.select(&[], &mut in_span);
+                reader.select(&[], wanted, &mut in_span);
             }
             for matchers in sets {
-                reader.select(matchers, &mut in_span);
+                reader.select(matchers, wanted, &mut in_span);
             }
         });
     }
@@ -246,9 +258,14 @@ impl QueryService {
 struct Copies<'a>(&'a Store);
 
 impl SeriesReader for Copies<'_> {
-    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
-        self.0
-            .select_copies(matchers, |labels, samples| visit(labels, [samples, &[]]));
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    ) {
+        let copy = |series: store::Samples<'_>, into: &mut Vec<Sample>| read(series, wanted, into);
+        self.0.select_copies(matchers, copy, visit);
     }
 }
 
@@ -262,10 +279,10 @@ impl Bounds {
     }
 }
 
-/// Whether a run, which is in the order of time, has a value in `span`.
-fn has_value_in(run: &[Sample], span: Span) -> bool {
-    let first = run.partition_point(|sample| sample.timestamp < span.start);
-    run[first..]
+/// Whether samples, which are in the order of time, have a value in `span`.
+fn has_value_in(samples: &[Sample], span: Span) -> bool {
+    let first = samples.partition_point(|sample| sample.timestamp < span.start);
+    samples[first..]
         .iter()
         .take_while(|sample| sample.timestamp <= span.end)
         .any(|sample| !sample.is_stale_marker())

@@ -6,7 +6,7 @@ use crate::model::labels::Labels;
 use crate::model::matcher::{Matcher, all_match};
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
-use crate::promql::SeriesReader;
+use crate::promql::{SeriesReader, Wanted};
 
 /// Series with all their samples, each in the order of time. Nothing is forgotten, nothing is stale.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +36,15 @@ impl Recorded {
 }
 
 impl SeriesReader for Recorded {
-    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    ) {
         for (labels, samples) in &self.series {
             if all_match(matchers, labels) {
-                visit(labels, [samples, &[]]);
+                visit(labels, wanted.of(samples));
             }
         }
     }
@@ -60,9 +65,11 @@ mod tests {
         let mut found = Vec::new();
         recorded.select(
             &[Matcher::equal("__name__", "x")],
-            &mut |_, [older, newer]| {
-                found.extend(older.iter().chain(newer).map(|sample| sample.value));
+            Wanted::Between {
+                after: Timestamp::from_millis(0),
+                until: Timestamp::MAX,
             },
+            &mut |_, samples| found.extend(samples.iter().map(|sample| sample.value)),
         );
         assert_eq!(found, [10.0, 20.0]);
         assert_eq!(recorded.newest(), Some(Timestamp::from_millis(2)));

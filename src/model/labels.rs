@@ -1,38 +1,71 @@
 //! Label sets: what tells one series from another.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The label that holds a metric's name, as in Prometheus.
 pub const METRIC_NAME: &str = "__name__";
 
+/// A label: its name and its value.
+pub type Label = (Arc<str>, Arc<str>);
+
 /// A set of labels, sorted by name, without duplicates and without empty values (an empty value means "no such label",
 /// as in Prometheus). Cheap to clone; the strings are shared with whoever made it.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+///
+/// The metric's name is kept apart from the other labels: on an exporter's page dozens of metrics have the same other
+/// labels, and one list of them serves all.
+#[derive(Clone, Default)]
+pub struct Labels {
+    metric: Option<Arc<str>>,
+    /// All but `__name__`, sorted.
+    others: Arc<[Label]>,
+}
 
 impl Labels {
     /// The set of these labels. Pairs with an empty value are left out; of a repeated name the first one counts.
     pub fn new<N: Into<Arc<str>>, V: Into<Arc<str>>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
-        let mut pairs: Vec<(Arc<str>, Arc<str>)> = pairs
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
-        pairs.sort_by(|a, b| a.0.cmp(&b.0));
-        pairs.dedup_by(|later, first| later.0 == first.0);
-        Self(pairs.into())
+        let mut metric = None;
+        let mut others: Vec<Label> = Vec::new();
+        for (name, value) in pairs {
+            let (name, value) = (name.into(), value.into());
+            if value.is_empty() {
+                continue;
+            }
+            if &*name == METRIC_NAME {
+                metric.get_or_insert(value);
+            } else {
+                others.push((name, value));
+            }
+        }
+        others.sort_by(|a, b| a.0.cmp(&b.0));
+        others.dedup_by(|later, first| later.0 == first.0);
+        Self {
+            metric,
+            others: others.into(),
+        }
+    }
+
+    /// The set of a metric's name and of `others`, which are sorted, without duplicates, empty values and `__name__`: those
+    /// of another set.
+    pub fn of_metric(metric: Option<Arc<str>>, others: Arc<[Label]>) -> Self {
+        debug_assert!(others.is_sorted_by(|a, b| a.0 < b.0));
+        Self { metric, others }
     }
 
     /// The value of the label `name`, or `None` where there is no such label.
     pub fn get(&self, name: &str) -> Option<&str> {
+        if name == METRIC_NAME {
+            return self.metric_name();
+        }
         let index = self
-            .0
+            .others
             .binary_search_by(|(key, _)| key.as_ref().cmp(name))
             .ok()?;
-        Some(&self.0[index].1)
+        Some(&self.others[index].1)
     }
 
     /// The value of the label `name`, and `""` where there is no such label: what a matcher compares.
@@ -42,42 +75,91 @@ impl Labels {
 
     /// The metric's name: the value of `__name__`.
     pub fn metric_name(&self) -> Option<&str> {
-        self.get(METRIC_NAME)
+        self.metric.as_deref()
     }
 
-    /// All labels, in the order of their names.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_ref(), value.as_ref()))
+    /// The metric's name as a shared string.
+    pub fn metric(&self) -> Option<&Arc<str>> {
+        self.metric.as_ref()
     }
 
-    /// All labels as shared strings, in the order of their names.
-    pub fn shared(&self) -> &[(Arc<str>, Arc<str>)] {
-        &self.0
+    /// All labels but the metric's name, as shared strings, in the order of their names.
+    pub fn others(&self) -> &Arc<[Label]> {
+        &self.others
+    }
+
+    /// All labels, in the order of their names: the metric's name among them, as Prometheus sorts it.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let name = self.metric_name().map(|name| (METRIC_NAME, name));
+        let place = self
+            .others
+            .partition_point(|(key, _)| key.as_ref() < METRIC_NAME);
+        let (before, after) = self.others.split_at(place);
+        pairs(before).chain(name).chain(pairs(after))
     }
 
     /// Only those labels for whose names `keep` says yes.
     #[must_use]
     pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
-        let mut kept = self.0.iter().filter(|(name, _)| keep(name)).cloned();
-        match (kept.next(), kept.next()) {
-            (None, _) => Self::default(),
-            // What `by (pod)` leaves, once for each pod: made without a list in between.
-            (Some(only), None) => Self(Arc::new([only])),
-            (Some(first), Some(second)) => Self([first, second].into_iter().chain(kept).collect()),
-        }
+        let metric = self.metric.as_ref().filter(|_| keep(METRIC_NAME)).cloned();
+        let others: Arc<[Label]> = if self.others.iter().all(|(name, _)| keep(name)) {
+            Arc::clone(&self.others)
+        } else {
+            let mut kept = self.others.iter().filter(|(name, _)| keep(name)).cloned();
+            match (kept.next(), kept.next()) {
+                (None, _) => Arc::default(),
+                // What `by (pod)` leaves, once for each pod: made without a list in between.
+                (Some(only), None) => Arc::new([only]),
+                (Some(first), Some(second)) => [first, second].into_iter().chain(kept).collect(),
+            }
+        };
+        Self { metric, others }
     }
 
     /// How many labels there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.others.len() + usize::from(self.metric.is_some())
     }
 
     /// Whether there is no label at all.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        self.metric == other.metric
+            && (Arc::ptr_eq(&self.others, &other.others) || self.others == other.others)
+    }
+}
+
+impl Eq for Labels {}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.metric.hash(state);
+        self.others.hash(state);
+    }
+}
+
+/// The order in which Prometheus sorts series (`model/labels`, `Compare`).
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+fn pairs(labels: &[Label]) -> impl Iterator<Item = (&str, &str)> {
+    labels
+        .iter()
+        .map(|(name, value)| (name.as_ref(), value.as_ref()))
 }
 
 impl<N: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(N, V)> for Labels {
@@ -134,6 +216,25 @@ mod tests {
                 "{kept}"
             );
         }
+    }
+
+    #[test]
+    fn the_name_is_sorted_among_the_others() {
+        let labels = Labels::new([("pod", "p"), (METRIC_NAME, "m"), ("UUID", "u"), ("_", "v")]);
+        let names: Vec<&str> = labels.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["UUID", "_", METRIC_NAME, "pod"]);
+        assert_eq!(labels.len(), 4);
+        let before = Labels::new([("UUID", "t"), (METRIC_NAME, "z")]);
+        let nameless = Labels::new([("UUID", "u"), ("pod", "p")]);
+        assert!(before < labels && labels < nameless, "by UUID, then `_`");
+    }
+
+    #[test]
+    fn what_keeps_all_others_shares_them() {
+        let labels = Labels::new([("pod", "p"), (METRIC_NAME, "m"), ("gpu", "0")]);
+        let nameless = labels.filtered(|name| name != METRIC_NAME);
+        assert!(Arc::ptr_eq(labels.others(), nameless.others()));
+        assert_eq!(nameless.to_string(), r#"{gpu="0", pod="p"}"#);
     }
 
     #[test]

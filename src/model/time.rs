@@ -10,6 +10,9 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// Later than any other.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// The given number of milliseconds since the Unix epoch; negative is before it.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)

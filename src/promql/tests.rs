@@ -29,12 +29,16 @@ impl Given {
 }
 
 impl SeriesReader for Given {
-    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    ) {
         for (labels, samples) in &self.0 {
             if all_match(matchers, labels) {
-                // Cut anywhere: the evaluator must not mind where the ring buffer wraps.
-                let (a, b) = samples.split_at(samples.len() / 2);
-                visit(labels, [a, b]);
+                // No more than it must be given.
+                visit(labels, wanted.of(samples));
             }
         }
     }

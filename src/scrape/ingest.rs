@@ -55,7 +55,7 @@ pub(super) fn ingest(
         sink.known.end();
     } else {
         drop(sink.scrape);
-        sink.known.sweep();
+        sink.known.give_up();
     }
     let done = Ingested {
         report,
@@ -97,9 +97,9 @@ impl Ingest<'_> {
         *self.done.dropped.entry(reason).or_default() += 1;
     }
 
-    fn take(&mut self, verdict: &Verdict, value: f64, timestamp: Option<Timestamp>) {
-        let labels = match verdict {
-            Verdict::Keep(labels) => labels,
+    fn take(&mut self, verdict: Verdict, value: f64, timestamp: Option<Timestamp>) {
+        let slot = match verdict {
+            Verdict::Keep(slot) => slot,
             Verdict::Relabelled => return self.drop("relabelled"),
             Verdict::LabelLimit => return self.drop("label_limit"),
         };
@@ -109,26 +109,28 @@ impl Ingest<'_> {
         }
         let timestamp = timestamp.filter(|_| self.target.settings.honor_timestamps);
         if timestamp.is_some_and(|it| it > self.latest) {
+            self.scrape.has(slot);
             return self.drop("future");
         }
-        match self.scrape.add(labels, value, timestamp) {
-            Ok(true) => self.done.kept += 1,
-            Ok(false) => self.drop("duplicate"),
-            Err(_) => self.drop("store_limit"),
+        if self.scrape.push(slot, value, timestamp) {
+            self.done.kept += 1;
+        } else {
+            self.drop("duplicate");
         }
     }
 
-    fn judge(&mut self, sample: &ParsedSample<'_>) -> Verdict {
+    /// What becomes of a series that is seen for the first time; nothing that lasts where the store has no room for it.
+    fn judge(&mut self, sample: &ParsedSample<'_>) -> Option<Verdict> {
         let settings = &self.target.settings;
         let mut labels = merge(sample, &self.target.labels, settings.honor_labels);
         if !settings.metric_relabeling.apply(&mut labels) || !labels.contains_key(METRIC_NAME) {
-            return Verdict::Relabelled;
+            return Some(Verdict::Relabelled);
         }
         if passes_limit(&labels, settings) {
-            return Verdict::LabelLimit;
+            return Some(Verdict::LabelLimit);
         }
-        let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
-        Verdict::Keep(self.known.labels(pairs))
+        let slot = self.scrape.slot(&Labels::new(labels)).ok()?;
+        Some(Verdict::Keep(slot))
     }
 }
 
@@ -139,21 +141,26 @@ impl Sink for Ingest<'_> {
         !self.full()
     }
 
+    #[inline]
     fn recognise(&mut self, series_text: &[u8], kind: FamilyKind) -> Option<usize> {
         self.known.find(series_text, kind)
     }
 
+    #[inline]
     fn recognised(&mut self, series: usize, value: f64, timestamp: Option<Timestamp>) {
-        let verdict = self.known.verdict(series).clone();
-        self.take(&verdict, value, timestamp);
+        let verdict = self.known.verdict(series);
+        self.take(verdict, value, timestamp);
     }
 
     fn sample(&mut self, sample: &ParsedSample<'_>) {
         if self.full() {
             return;
         }
-        let verdict = self.judge(sample);
-        self.take(&verdict, sample.value, sample.timestamp);
+        let Some(verdict) = self.judge(sample) else {
+            self.after_rules += 1;
+            return self.drop("store_limit");
+        };
+        self.take(verdict, sample.value, sample.timestamp);
         // Series that rules drop are remembered too, up to as many again as may be kept.
         if self.known.len() < 2 * self.target.settings.samples {
             self.known.insert(sample.series_text, sample.kind, verdict);

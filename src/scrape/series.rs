@@ -1,71 +1,129 @@
 //! What a target's series became when they were first seen, so that later scrapes need not do the work again.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
 
 use crate::exposition::FamilyKind;
-use crate::model::labels::Labels;
+use crate::store::Slot;
 
 /// What becomes of a series.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Its samples are kept under these labels.
-    Keep(Labels),
+    /// Its samples are kept, in this slot of the store.
+    Keep(Slot),
     /// A rule drops it.
     Relabelled,
     /// It has too many labels, or too long ones.
     LabelLimit,
 }
 
-/// The series of one target, by how they are written on its page.
+/// How often in a page the next series may be another than in the page before until a table is made to find them by.
+/// dcgm-exporter shows its few groups in random order; most others never change.
+const JUMPS: u32 = 32;
+
+/// The series of one target, by how they are written on its page, in the page's order.
 ///
-/// The page's text itself is not kept: at 300 bytes a series it would be most of this program's memory. 128 bits of two
-/// keyed hashes stand for it; that two texts of a target share them is less likely than a memory error.
+/// The page's text itself is not kept: at 300 bytes a series it would be most of this program's memory. A keyed hash of 64
+/// bits stands for it. That another text of the same target has it is less likely than a memory error; and since its key is
+/// made anew for each target, no exporter can find one, not even for its own page.
 #[derive(Debug, Default)]
 pub(super) struct KnownSeries {
-    keys: [RandomState; 2],
-    by_text: HashMap<u128, usize, BuildHasherDefault<AlreadyHashed>>,
+    keys: RandomState,
     entries: Vec<Entry>,
-    strings: HashSet<Arc<str>>,
-    round: u64,
+    /// Where the next series is, if the page is in the order of the one before.
+    cursor: usize,
+    /// How many were known when the page began.
+    before: usize,
+    jumps: u32,
+    /// By hash; made for a page that is in another order, and dropped after it.
+    places: Option<HashMap<u64, u32, foldhash::fast::FixedState>>,
+    round: u32,
     seen: usize,
 }
 
-#[derive(Debug)]
+/// 16 bytes for each series of each target.
+#[derive(Clone, Copy, Debug)]
 struct Entry {
-    verdict: Verdict,
-    round: u64,
+    hash: u64,
+    /// The slot, or one of the other verdicts.
+    verdict: u32,
+    round: u32,
 }
+
+const RELABELLED: u32 = u32::MAX;
+const LABEL_LIMIT: u32 = u32::MAX - 1;
 
 impl KnownSeries {
     /// Begins a page.
     pub(super) fn begin(&mut self) {
-        self.round += 1;
-        self.seen = 0;
+        self.round = self.round.wrapping_add(1);
+        (self.cursor, self.jumps, self.seen) = (0, 0, 0);
+        self.before = self.entries.len();
     }
 
     /// The number of the series written like this.
-    pub(super) fn find(&self, text: &[u8], kind: FamilyKind) -> Option<usize> {
-        self.by_text.get(&self.key(text, kind)).copied()
+    #[inline]
+    pub(super) fn find(&mut self, text: &[u8], kind: FamilyKind) -> Option<usize> {
+        let hash = self.hash(text, kind);
+        match self.entries.get(self.cursor) {
+            Some(entry) if entry.hash == hash => self.cursor += 1,
+            _ => self.cursor = 1 + self.search(hash)?,
+        }
+        Some(self.cursor - 1)
+    }
+
+    #[cold]
+    fn search(&mut self, hash: u64) -> Option<usize> {
+        if let Some(places) = &self.places {
+            return places
+                .get(&hash)
+                .and_then(|place| usize::try_from(*place).ok());
+        }
+        self.jumps += 1;
+        if self.jumps > JUMPS {
+            let places = (0..).zip(&self.entries);
+            self.places = Some(places.map(|(place, entry)| (entry.hash, place)).collect());
+            return self.search(hash);
+        }
+        let is_it = |entry: &Entry| entry.hash == hash;
+        let (before, after) = self.entries.split_at(self.cursor.min(self.entries.len()));
+        let later = after.iter().position(is_it).map(|it| before.len() + it);
+        later.or_else(|| before.iter().position(is_it))
     }
 
     /// What becomes of the series of this number; it is on the page then.
-    pub(super) fn verdict(&mut self, number: usize) -> &Verdict {
+    #[inline]
+    pub(super) fn verdict(&mut self, number: usize) -> Verdict {
         let entry = &mut self.entries[number];
         if entry.round != self.round {
             entry.round = self.round;
             self.seen += 1;
         }
-        &entry.verdict
+        match entry.verdict {
+            RELABELLED => Verdict::Relabelled,
+            LABEL_LIMIT => Verdict::LabelLimit,
+            slot => Verdict::Keep(slot),
+        }
     }
 
     /// Remembers a series of the page.
     pub(super) fn insert(&mut self, text: &[u8], kind: FamilyKind, verdict: Verdict) {
-        let round = self.round;
-        self.by_text
-            .insert(self.key(text, kind), self.entries.len());
-        self.entries.push(Entry { verdict, round });
+        let (hash, round) = (self.hash(text, kind), self.round);
+        let verdict = match verdict {
+            Verdict::Keep(slot) => slot,
+            Verdict::Relabelled => RELABELLED,
+            Verdict::LabelLimit => LABEL_LIMIT,
+        };
+        if let (Some(places), Ok(place)) = (&mut self.places, u32::try_from(self.entries.len())) {
+            places.insert(hash, place);
+        }
+        self.entries.push(Entry {
+            hash,
+            verdict,
+            round,
+        });
         self.seen += 1;
     }
 
@@ -74,68 +132,30 @@ impl KnownSeries {
         self.entries.len()
     }
 
-    /// Forgets the series that were not on the page.
+    /// Ends a page that is kept: forgets the series that were not on it.
     pub(super) fn end(&mut self) {
         if self.seen < self.entries.len() {
-            let mut old: Vec<Option<Entry>> = self.entries.drain(..).map(Some).collect();
-            let (entries, round) = (&mut self.entries, self.round);
-            self.by_text.retain(|_, number| {
-                let entry = old[*number].take().filter(|it| it.round == round);
-                *number = entries.len();
-                entries.extend(entry);
-                entries.len() > *number
-            });
+            self.entries.retain(|entry| entry.round == self.round);
         }
-        self.sweep();
+        self.settle();
     }
 
-    /// Forgets the strings that no series has any more. A page that was refused leaves strings behind too: a target that
-    /// makes up new labels for each of its pages must not fill the memory with them.
-    pub(super) fn sweep(&mut self) {
-        self.strings.retain(|it| Arc::strong_count(it) > 1);
+    /// Ends a page that is not kept: forgets the series that were new on it, for which the store has no place now.
+    pub(super) fn give_up(&mut self) {
+        self.entries.truncate(self.before);
+        self.settle();
     }
 
-    /// These labels, in strings that the target's other series share.
-    pub(super) fn labels<'a>(
-        &mut self,
-        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Labels {
-        let pairs = pairs.into_iter();
-        Labels::new(pairs.map(|(name, value)| (self.shared(name), self.shared(value))))
-    }
-
-    fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.strings.get(text) {
-            return known.clone();
+    fn settle(&mut self) {
+        self.places = None;
+        if self.entries.capacity() > self.entries.len() + self.entries.len() / 8 {
+            self.entries.shrink_to_fit();
         }
-        let new: Arc<str> = text.into();
-        self.strings.insert(new.clone());
-        new
     }
 
-    fn key(&self, text: &[u8], kind: FamilyKind) -> u128 {
-        let [high, low] = &self.keys;
-        let hash = |keys: &RandomState| u128::from(keys.hash_one((text, kind)));
-        hash(high) << 64 | hash(low)
-    }
-}
-
-/// Takes a key that is a hash already for its own hash.
-#[derive(Debug, Default)]
-struct AlreadyHashed(u64);
-
-impl Hasher for AlreadyHashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let word = chunk
-                .iter()
-                .fold(0, |word, byte| word << 8 | u64::from(*byte));
-            self.0 ^= word;
-        }
+    #[inline]
+    fn hash(&self, text: &[u8], kind: FamilyKind) -> u64 {
+        self.keys.hash_one((text, kind))
     }
 }
 
@@ -143,34 +163,89 @@ impl Hasher for AlreadyHashed {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_series_that_left_the_page_is_forgotten_with_its_strings() {
-        let mut known = KnownSeries::default();
-        let plain = FamilyKind::Plain;
-        known.begin();
-        for pod in ["a", "b", "c"] {
-            let labels = known.labels([("pod", pod)]);
-            known.insert(pod.as_bytes(), plain, Verdict::Keep(labels));
-        }
-        known.end();
-        assert_eq!((known.len(), known.strings.len()), (3, 4));
+    const PLAIN: FamilyKind = FamilyKind::Plain;
 
+    fn page(known: &mut KnownSeries, texts: &[String]) -> Vec<Option<Verdict>> {
         known.begin();
-        for pod in ["c", "a", "c"] {
-            let number = known.find(pod.as_bytes(), plain).expect(pod);
-            let Verdict::Keep(labels) = known.verdict(number) else {
-                panic!("{pod}")
-            };
-            assert_eq!(labels.get("pod"), Some(pod));
+        let find = |text: &String| {
+            let number = known.find(text.as_bytes(), PLAIN)?;
+            Some(known.verdict(number))
+        };
+        texts.iter().map(find).collect()
+    }
+
+    fn known(texts: &[String]) -> KnownSeries {
+        let mut known = KnownSeries::default();
+        known.begin();
+        for (slot, text) in (0..).zip(texts) {
+            assert_eq!(known.find(text.as_bytes(), PLAIN), None);
+            known.insert(text.as_bytes(), PLAIN, Verdict::Keep(slot));
         }
         known.end();
-        assert_eq!((known.len(), known.strings.len()), (2, 3));
-        assert_eq!(known.find(b"b", plain), None);
-        let number = known.find(b"c", plain).expect("c");
-        let Verdict::Keep(labels) = known.verdict(number) else {
-            panic!("c")
-        };
-        assert_eq!(labels.get("pod"), Some("c"));
-        assert_eq!(known.find(b"c", FamilyKind::Summary), None);
+        known
+    }
+
+    fn texts(count: usize) -> Vec<String> {
+        (0..count).map(|it| format!("m{{pod=\"{it}\"}}")).collect()
+    }
+
+    #[test]
+    fn series_are_found_in_any_order() {
+        let mut texts = texts(200);
+        let mut known = known(&texts);
+        for order in 0..3 {
+            match order {
+                1 => texts.rotate_left(77),
+                2 => texts.sort_by_key(|text| (text.len() % 2, text.as_bytes()[text.len() - 3])),
+                _ => {}
+            }
+            let found = page(&mut known, &texts);
+            for (text, verdict) in texts.iter().zip(found) {
+                let slot = text["m{pod=\"".len()..text.len() - 2].parse();
+                assert_eq!(
+                    verdict,
+                    slot.ok().map(Verdict::Keep),
+                    "{text} of order {order}"
+                );
+            }
+            known.end();
+        }
+        assert_eq!(known.find(texts[0].as_bytes(), FamilyKind::Summary), None);
+    }
+
+    #[test]
+    fn a_series_that_left_the_page_is_forgotten() {
+        let texts = texts(3);
+        let mut known = known(&texts);
+        page(
+            &mut known,
+            &[texts[2].clone(), texts[0].clone(), texts[2].clone()],
+        );
+        known.end();
+        assert_eq!(known.len(), 2);
+        let found = page(&mut known, &texts);
+        assert_eq!(
+            found,
+            [Some(Verdict::Keep(0)), None, Some(Verdict::Keep(2))]
+        );
+    }
+
+    #[test]
+    fn what_was_new_on_a_page_that_is_not_kept_is_forgotten() {
+        let texts = texts(60);
+        let mut known = known(&texts[..2]);
+        page(&mut known, &texts[..1]);
+        for text in &texts[2..] {
+            assert_eq!(known.find(text.as_bytes(), PLAIN), None);
+            known.insert(text.as_bytes(), PLAIN, Verdict::Relabelled);
+        }
+        let last = known.find(texts[59].as_bytes(), PLAIN);
+        assert_eq!(last.map(|it| known.verdict(it)), Some(Verdict::Relabelled));
+        known.give_up();
+        let found = page(&mut known, &texts[..3]);
+        assert_eq!(
+            found,
+            [Some(Verdict::Keep(0)), Some(Verdict::Keep(1)), None]
+        );
     }
 }

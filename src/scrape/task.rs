@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::exposition::DropReason;
-use crate::model::labels::{Labels, METRIC_NAME};
+use crate::model::labels::Labels;
 use crate::model::time::Timestamp;
 use crate::store::TargetWriter;
 use crate::targets::Target;
@@ -57,10 +57,8 @@ struct Health {
 
 impl Task {
     pub(super) fn new(target: Arc<Target>, writer: TargetWriter, shared: Arc<Shared>) -> Self {
-        let about = ABOUT.map(|name| {
-            let own = target.labels.shared().iter().cloned();
-            Labels::new(own.chain([(METRIC_NAME.into(), name.into())]))
-        });
+        let about = ABOUT
+            .map(|name| Labels::of_metric(Some(name.into()), Arc::clone(target.labels.others())));
         Self {
             about,
             target,

@@ -1,164 +1,403 @@
 //! Which series exist, found by the values of their labels.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::labels::Labels;
-use crate::model::matcher::{MatchOp, Matcher, all_match};
+use crate::model::labels::{Label, Labels, METRIC_NAME};
+use crate::model::matcher::{MatchOp, Matcher};
 
+use super::ids::Ids;
 use super::{Block, BlockState};
 
 /// A series' place in the index.
 pub(super) type SeriesId = u32;
 
+/// The place of a metric's name.
+type NameId = u32;
+
+/// The place of a set of labels.
+type SetId = u32;
+
 /// One series: its labels, and where its samples are.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) id: SeriesId,
     pub(super) labels: Labels,
     pub(super) block: Arc<Block>,
-    pub(super) slot: usize,
+    pub(super) id: SeriesId,
+    pub(super) slot: u32,
 }
 
-/// Every series by every one of its labels' values.
+/// A metric's name and the series that have it.
+#[derive(Debug)]
+struct Name {
+    name: Arc<str>,
+    series: Ids,
+}
+
+/// What dozens of series of a target share: all labels but the metric's name.
+#[derive(Debug)]
+struct Set {
+    labels: Arc<[Label]>,
+    /// Its series, sorted.
+    members: Vec<(NameId, SeriesId)>,
+}
+
+/// Every series, by its metric's name and by each of its other labels' values.
 ///
-/// A query starts from the shortest list that one of its matchers names, so that its cost grows with what matches and
-/// not with what is stored.
+/// A label's value leads to sets of labels, and a set to its series: on an exporter's page one set has dozens of them. A
+/// query starts from the shortest list that one of its matchers names, so that its cost grows with what matches and not
+/// with what is stored.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    entries: Vec<Option<Entry>>,
-    free: Vec<SeriesId>,
-    postings: HashMap<Arc<str>, HashMap<Arc<str>, Ids>>,
+    series: Slab<Entry>,
+    names: Slab<Name>,
+    sets: Slab<Set>,
+    name_ids: HashMap<Arc<str>, NameId>,
+    set_ids: HashMap<Arc<[Label]>, SetId>,
+    by_label: HashMap<Arc<str>, HashMap<Arc<str>, Ids>>,
+}
+
+/// A list whose free places are used again.
+#[derive(Debug)]
+struct Slab<T> {
+    places: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl<T> Slab<T> {
+    fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    fn get(&self, id: u32) -> Option<&T> {
+        self.places.get(id as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        self.places.get_mut(id as usize)?.as_mut()
+    }
+
+    fn insert(&mut self, make: impl FnOnce(u32) -> T) -> u32 {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            u32::try_from(self.places.len() - 1).expect("the limit on series is far below 2^32")
+        });
+        self.places[id as usize] = Some(make(id));
+        id
+    }
+
+    fn remove(&mut self, id: u32) -> Option<T> {
+        let gone = self.places.get_mut(id as usize)?.take();
+        if gone.is_some() {
+            self.free.push(id);
+        }
+        gone
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().flatten()
+    }
 }
 
 impl Index {
     /// How many series there are.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.series.len()
     }
 
     /// Adds a series and gives its place. Its labels' strings become those that other series already share.
-    pub(super) fn insert(&mut self, labels: &Labels, block: &Arc<Block>, slot: usize) -> SeriesId {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            SeriesId::try_from(self.entries.len() - 1)
-                .expect("the limit on series is far below 2^32")
-        });
-        let mut shared = Vec::with_capacity(labels.len());
-        for (name, value) in labels.shared() {
-            if !self.postings.contains_key(name) {
-                self.postings.insert(Arc::clone(name), HashMap::new());
-            }
-            let (name, _) = self
-                .postings
-                .get_key_value(name)
-                .expect("it was just put there");
-            let name = Arc::clone(name);
-            let values = self.postings.get_mut(&name).expect("it was just found");
-            let value = values
-                .get_key_value(value)
-                .map_or(value, |(known, _)| known)
-                .clone();
-            values.entry(Arc::clone(&value)).or_default().insert(id);
-            shared.push((name, value));
-        }
-        self.entries[id as usize] = Some(Entry {
-            id,
-            labels: shared.into_iter().collect(),
+    pub(super) fn insert(&mut self, labels: &Labels, block: &Arc<Block>, slot: u32) -> SeriesId {
+        let name = self.name(labels.metric());
+        let set = self.set(labels.others());
+        let shared = Labels::of_metric(
+            labels
+                .metric()
+                .and(self.names.get(name))
+                .map(|name| Arc::clone(&name.name)),
+            self.sets
+                .get(set)
+                .map(|set| Arc::clone(&set.labels))
+                .unwrap_or_default(),
+        );
+        let id = self.series.insert(|id| Entry {
+            labels: shared,
             block: Arc::clone(block),
+            id,
             slot,
         });
+        if let Some(name) = self.names.get_mut(name) {
+            name.series.insert(id);
+        }
+        if let Some(Set { members, .. }) = self.sets.get_mut(set) {
+            let place = members.partition_point(|member| *member < (name, id));
+            if members.len() == members.capacity() {
+                members.reserve_exact(1 + members.len() / 4);
+            }
+            members.insert(place, (name, id));
+        }
         id
     }
 
-    /// Removes a series.
-    pub(super) fn remove(&mut self, id: SeriesId) {
-        let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) else {
-            return;
+    fn name(&mut self, name: Option<&Arc<str>>) -> NameId {
+        let text = name.map_or("", |name| &**name);
+        if let Some(id) = self.name_ids.get(text) {
+            return *id;
+        }
+        let name: Arc<str> = name.cloned().unwrap_or_default();
+        let id = self.names.insert(|_| Name {
+            name: Arc::clone(&name),
+            series: Ids::default(),
+        });
+        self.name_ids.insert(name, id);
+        id
+    }
+
+    fn set(&mut self, labels: &Arc<[Label]>) -> SetId {
+        if let Some(id) = self.set_ids.get(labels) {
+            return *id;
+        }
+        let shared: Arc<[Label]> = labels
+            .iter()
+            .map(|(name, value)| self.shared(name, value))
+            .collect();
+        let id = self.sets.insert(|_| Set {
+            labels: Arc::clone(&shared),
+            members: Vec::new(),
+        });
+        for (name, value) in shared.iter() {
+            if let Some(ids) = self.by_label.get_mut(name).and_then(|it| it.get_mut(value)) {
+                ids.insert(id);
+            }
+        }
+        self.set_ids.insert(shared, id);
+        id
+    }
+
+    /// This label in the strings that the index has for it.
+    fn shared(&mut self, name: &Arc<str>, value: &Arc<str>) -> Label {
+        let name = match self.by_label.get_key_value(name) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::clone(name),
         };
-        self.free.push(id);
-        for (name, value) in entry.labels.iter() {
-            let Some(values) = self.postings.get_mut(name) else {
+        let values = self.by_label.entry(Arc::clone(&name)).or_default();
+        let value = match values.get_key_value(value) {
+            Some((known, _)) => Arc::clone(known),
+            None => {
+                values.insert(Arc::clone(value), Ids::default());
+                Arc::clone(value)
+            }
+        };
+        (name, value)
+    }
+
+    /// Removes series.
+    pub(super) fn remove(&mut self, ids: impl IntoIterator<Item = SeriesId>) {
+        let mut of_name: HashMap<NameId, Vec<SeriesId>> = HashMap::new();
+        let mut emptied: Vec<SetId> = Vec::new();
+        for id in ids {
+            let Some(entry) = self.series.remove(id) else {
                 continue;
             };
-            if let Some(list) = values.get_mut(value) {
-                list.remove(&id);
-                if list.is_empty() {
-                    values.remove(value);
+            let name = entry.labels.metric_name().unwrap_or_default();
+            let Some(name) = self.name_ids.get(name) else {
+                continue;
+            };
+            of_name.entry(*name).or_default().push(id);
+            let Some(set) = self.set_ids.get(entry.labels.others()) else {
+                continue;
+            };
+            if let Some(Set { members, .. }) = self.sets.get_mut(*set) {
+                if let Ok(place) = members.binary_search(&(*name, id)) {
+                    members.remove(place);
+                }
+                if members.is_empty() {
+                    emptied.push(*set);
                 }
             }
+        }
+        for (name, mut gone) in of_name {
+            gone.sort_unstable();
+            let is_empty = self
+                .names
+                .get_mut(name)
+                .is_some_and(|it| it.series.remove(&gone));
+            if is_empty && let Some(name) = self.names.remove(name) {
+                self.name_ids.remove(&name.name);
+            }
+        }
+        self.remove_sets(emptied);
+    }
+
+    fn remove_sets(&mut self, emptied: Vec<SetId>) {
+        let mut of_label: HashMap<Label, Vec<SetId>> = HashMap::new();
+        for id in emptied {
+            let Some(set) = self.sets.remove(id) else {
+                continue;
+            };
+            for label in set.labels.iter() {
+                of_label.entry(label.clone()).or_default().push(id);
+            }
+            self.set_ids.remove(&set.labels);
+        }
+        for ((name, value), mut gone) in of_label {
+            gone.sort_unstable();
+            let Some(values) = self.by_label.get_mut(&name) else {
+                continue;
+            };
+            if values.get_mut(&value).is_some_and(|ids| ids.remove(&gone)) {
+                values.remove(&value);
+            }
             if values.is_empty() {
-                self.postings.remove(name);
+                self.by_label.remove(&name);
             }
         }
     }
 
     /// The series at this place, if there is one.
     pub(super) fn get(&self, id: SeriesId) -> Option<&Entry> {
-        self.entries.get(id as usize)?.as_ref()
+        self.series.get(id)
+    }
+
+    /// The place of `block`'s series with these labels.
+    pub(super) fn lookup(&self, labels: &Labels, block: &Arc<Block>) -> Option<&Entry> {
+        let name = *self
+            .name_ids
+            .get(labels.metric_name().unwrap_or_default())?;
+        let set = self.sets.get(*self.set_ids.get(labels.others())?)?;
+        let of_name = |(_, id): &(NameId, SeriesId)| self.series.get(*id);
+        members_of(set, name)
+            .iter()
+            .filter_map(of_name)
+            .find(|entry| Arc::ptr_eq(&entry.block, block))
     }
 
     /// The series that meet all `matchers`.
     pub(super) fn find(&self, matchers: &[Matcher]) -> Vec<&Entry> {
-        let entry = |id: &SeriesId| self.entries[*id as usize].as_ref();
-        match self.candidates(matchers) {
-            // What chose the candidates holds for all of them.
-            Candidates::Exact { ids, chosen } => {
-                let (before, after) = (&matchers[..chosen], &matchers[chosen + 1..]);
-                let meets = |entry: &&Entry| {
-                    all_match(before, &entry.labels) && all_match(after, &entry.labels)
-                };
-                ids.into_iter()
-                    .flatten()
-                    .filter_map(entry)
-                    .filter(meets)
-                    .collect()
-            }
-            Candidates::Union(ids) => {
-                let meets = |entry: &&Entry| all_match(matchers, &entry.labels);
-                ids.iter().filter_map(entry).filter(meets).collect()
-            }
-            Candidates::All => {
-                let meets = |entry: &&Entry| all_match(matchers, &entry.labels);
-                self.entries.iter().flatten().filter(meets).collect()
-            }
+        let (of_name, of_labels): (Vec<&Matcher>, Vec<&Matcher>) = matchers
+            .iter()
+            .partition(|matcher| matcher.name == METRIC_NAME);
+        let sets = self.candidates(&of_labels);
+        let Some(names) = self.matching_names(&of_name) else {
+            return self.in_sets(&sets, &of_labels, |set| &set.members);
+        };
+        let named = || names.iter().filter_map(|id| self.names.get(*id));
+        let by_name: usize = named().map(|name| name.series.as_slice().len()).sum();
+        if sets.len().is_none_or(|sets| sets > by_name) {
+            let series = named().flat_map(|name| name.series.as_slice());
+            let meets = |entry: &&Entry| {
+                let value = |matcher: &&Matcher| matcher.matches(entry.labels.value(&matcher.name));
+                of_labels.iter().all(value)
+            };
+            return series
+                .filter_map(|id| self.series.get(*id))
+                .filter(meets)
+                .collect();
         }
+        if let [name] = names.as_slice() {
+            return self.in_sets(&sets, &of_labels, |set| members_of(set, *name));
+        }
+        let mut found = self.in_sets(&sets, &of_labels, |set| &set.members);
+        found.retain(|entry| {
+            let name = entry.labels.metric_name().unwrap_or_default();
+            let id = self.name_ids.get(name);
+            id.is_some_and(|id| names.binary_search(id).is_ok())
+        });
+        found
     }
 
-    /// The shortest list of series that must contain every answer.
-    fn candidates(&self, matchers: &[Matcher]) -> Candidates<'_> {
+    /// The names that meet these conditions, sorted; `None` if there is no condition.
+    fn matching_names(&self, matchers: &[&Matcher]) -> Option<Vec<NameId>> {
+        if matchers.is_empty() {
+            return None;
+        }
+        let meets = |name: &str| matchers.iter().all(|matcher| matcher.matches(name));
+        let exact = matchers
+            .iter()
+            .find(|matcher| matches!(matcher.op, MatchOp::Equal));
+        let mut ids: Vec<NameId> = match exact {
+            Some(exact) => {
+                let id = self.name_ids.get(exact.value.as_str()).copied();
+                id.filter(|_| meets(&exact.value)).into_iter().collect()
+            }
+            None => {
+                let all = self.name_ids.iter();
+                all.filter(|(name, _)| meets(name))
+                    .map(|(_, id)| *id)
+                    .collect()
+            }
+        };
+        ids.sort_unstable();
+        Some(ids)
+    }
+
+    /// The series that `of_set` picks in those of `sets` that meet all `matchers`.
+    fn in_sets<'a>(
+        &'a self,
+        sets: &Sets<'_>,
+        matchers: &[&Matcher],
+        of_set: impl Fn(&'a Set) -> &'a [(NameId, SeriesId)],
+    ) -> Vec<&'a Entry> {
+        let mut found = Vec::new();
+        let take = |set: &'a Set| {
+            let meets = |matcher: &&Matcher| matcher.matches(value(&set.labels, &matcher.name));
+            if matchers.iter().all(meets) {
+                let members = of_set(set).iter();
+                found.extend(members.filter_map(|(_, id)| self.series.get(*id)));
+            }
+        };
+        let known = |ids: &[SetId]| ids.iter().filter_map(|id| self.sets.get(*id)).collect();
+        let sets: Vec<&Set> = match sets {
+            Sets::Some(ids) => known(ids),
+            Sets::Union(ids) => known(ids),
+            Sets::All => self.sets.iter().collect(),
+        };
+        sets.into_iter().for_each(take);
+        found
+    }
+
+    /// The shortest list of sets that must contain every answer.
+    fn candidates(&self, matchers: &[&Matcher]) -> Sets<'_> {
         let list = |matcher: &Matcher| {
-            self.postings
-                .get(matcher.name.as_str())?
-                .get(matcher.value.as_str())
+            let values = self.by_label.get(matcher.name.as_str())?;
+            Some(values.get(matcher.value.as_str())?.as_slice())
         };
         let exact = matchers
             .iter()
-            .enumerate()
-            .filter(|(_, matcher)| {
-                matches!(matcher.op, MatchOp::Equal) && !matcher.value.is_empty()
-            })
-            .map(|(chosen, matcher)| (chosen, list(matcher)))
-            .min_by_key(|(_, ids)| ids.map_or(0, HashSet::len));
-        if let Some((chosen, ids)) = exact {
-            return Candidates::Exact { ids, chosen };
+            .filter(|matcher| matches!(matcher.op, MatchOp::Equal) && !matcher.value.is_empty())
+            .map(|matcher| list(matcher).unwrap_or_default())
+            .min_by_key(|ids| ids.len());
+        if let Some(ids) = exact {
+            return Sets::Some(ids);
         }
         // No exact value is named: the union of what an expression lets through, unless that includes absence.
         let narrows =
-            |matcher: &&Matcher| matches!(matcher.op, MatchOp::Regex(_)) && !matcher.matches("");
+            |matcher: &&&Matcher| matches!(matcher.op, MatchOp::Regex(_)) && !matcher.matches("");
         let Some(expression) = matchers.iter().find(narrows) else {
-            return Candidates::All;
+            return Sets::All;
         };
-        let values = self.postings.get(expression.name.as_str());
+        let values = self.by_label.get(expression.name.as_str());
         let matching = values
             .into_iter()
             .flatten()
             .filter(|(value, _)| expression.matches(value));
-        Candidates::Union(matching.flat_map(|(_, ids)| ids.iter().copied()).collect())
+        Sets::Union(
+            matching
+                .flat_map(|(_, ids)| ids.as_slice().iter().copied())
+                .collect(),
+        )
     }
 
-    /// Calls `visit` once for each target that `entries` belong to, with the target's samples locked.
+    /// Calls `visit` once for each target that `entries` belong to, with the target's samples locked; with those of the
+    /// series that have a sample.
     pub(super) fn visit_by_block(
         entries: &[&Entry],
         mut visit: impl FnMut(&Block, &BlockState, &[&Entry]),
@@ -167,43 +406,56 @@ impl Index {
         entries.sort_unstable_by_key(|entry| Arc::as_ptr(&entry.block));
         for group in entries.chunk_by(|a, b| Arc::ptr_eq(&a.block, &b.block)) {
             let block = &group[0].block;
-            visit(block, &block.state.read(), group);
+            let state = &*block.state.read();
+            let is_there = |entry: &&Entry| !state.windows[entry.slot as usize].is_empty();
+            if state.gone {
+                continue;
+            }
+            if group.iter().all(is_there) {
+                visit(block, state, group);
+                continue;
+            }
+            let there: Vec<&Entry> = group.iter().copied().filter(is_there).collect();
+            if !there.is_empty() {
+                visit(block, state, &there);
+            }
         }
     }
 }
 
 /// Where a search begins.
-enum Candidates<'a> {
-    /// The series with one exact value, which the matcher `chosen` asks for; none has it where there is no list.
-    Exact { ids: Option<&'a Ids>, chosen: usize },
-    /// The series whose label one expression lets through. A series is there once: it has one value of a label.
-    Union(Vec<SeriesId>),
+enum Sets<'a> {
+    /// The sets with one exact value.
+    Some(&'a [SetId]),
+    /// The sets whose label one expression lets through. A set is there once: it has one value of a label.
+    Union(Vec<SetId>),
     /// All of them.
     All,
 }
 
-/// A set of series.
-type Ids = HashSet<SeriesId, BuildHasherDefault<IdHasher>>;
-
-/// Spreads the numbers that the index itself gave out; nobody outside chooses them.
-#[derive(Debug, Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
+impl Sets<'_> {
+    /// How many there are; `None` for all.
+    fn len(&self) -> Option<usize> {
+        match self {
+            Self::Some(ids) => Some(ids.len()),
+            Self::Union(ids) => Some(ids.len()),
+            Self::All => None,
         }
     }
+}
 
-    fn write_u32(&mut self, number: u32) {
-        // Fibonacci hashing: consecutive numbers end up far apart, in the high bits that the table looks at too.
-        self.0 = (self.0 ^ u64::from(number))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(32);
-    }
+fn members_of(set: &Set, name: NameId) -> &[(NameId, SeriesId)] {
+    let start = set.members.partition_point(|(it, _)| *it < name);
+    let length = set.members[start..]
+        .iter()
+        .take_while(|(it, _)| *it == name)
+        .count();
+    &set.members[start..start + length]
+}
+
+/// The value of a label, empty where it is absent.
+fn value<'a>(labels: &'a [Label], name: &str) -> &'a str {
+    labels
+        .binary_search_by(|(key, _)| key.as_ref().cmp(name))
+        .map_or("", |index| &labels[index].1)
 }

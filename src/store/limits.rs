@@ -11,7 +11,7 @@ pub struct Limits {
     pub series: usize,
     /// Most series of one target.
     pub series_per_target: usize,
-    /// Most samples kept of one series, whatever the retention.
+    /// Of most how many of a target's scrapes samples are kept, whatever the retention.
     pub samples_per_series: usize,
 }
 

@@ -33,11 +33,10 @@ fn scrape(writer: &mut TargetWriter, time: Timestamp, samples: &[(&Labels, f64)]
 /// The samples of all series of this name, with stale markers as `None`.
 fn read(store: &Store, name: &str) -> Vec<(String, Vec<Option<f64>>)> {
     let mut found = Vec::new();
-    store.select(&[Matcher::equal(METRIC_NAME, name)], |labels, window| {
-        let (a, b) = window.as_slices();
-        let values = a
+    store.select(&[Matcher::equal(METRIC_NAME, name)], |labels, samples| {
+        let values = samples
+            .to_vec()
             .iter()
-            .chain(b)
             .map(|sample| (!sample.is_stale_marker()).then_some(sample.value))
             .collect();
         found.push((labels.value("pod").to_owned(), values));
@@ -78,13 +77,13 @@ fn copies_are_what_is_selected_and_keep_no_writer_waiting() {
     }
     let mut selected = Vec::new();
     let matchers = [Matcher::equal(METRIC_NAME, "m")];
-    store.select(&matchers, |labels, window| {
-        let (older, newer) = window.as_slices();
-        selected.push((labels.clone(), [older, newer].concat()));
+    store.select(&matchers, |labels, samples| {
+        selected.push((labels.clone(), samples.to_vec()));
     });
     let mut copies = Vec::new();
     let new = series("m", "new");
-    store.select_copies(&matchers, |labels, samples| {
+    let copy = |series: Samples<'_>, into: &mut Vec<Sample>| into.extend(series.to_vec());
+    store.select_copies(&matchers, copy, |labels, samples| {
         assert!(store.index.try_write().is_some());
         let targets = store.targets.read();
         assert!(targets.values().all(|it| it.state.try_write().is_some()));
@@ -230,7 +229,8 @@ fn windows_are_bounded_in_time_and_number_and_ignore_old_points() {
     let mut again = writer.begin(at(75));
     again.add(&x, 9.0, Some(at(60))).expect("known");
     again.commit();
-    assert_eq!(read(&store, "m")[0].1, [Some(2.0), Some(3.0), Some(4.0)]);
+    // That scrape counts, and brought nothing new.
+    assert_eq!(read(&store, "m")[0].1, [Some(3.0), Some(4.0)]);
 }
 
 #[test]
@@ -295,4 +295,92 @@ fn a_clock_that_is_set_back_hides_no_sample() {
     scrape(&mut writer, at(3600), &[(&x, 1.0)]);
     scrape(&mut writer, at(0), &[(&x, 2.0)]);
     assert_eq!(read(&store, "m"), [("x".into(), vec![Some(2.0)])]);
+}
+
+mod search {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::matcher::all_match;
+
+    fn labels() -> impl Strategy<Value = Labels> {
+        let value = || prop::sample::select(vec!["", "a", "b", "c"]);
+        (value(), value(), value()).prop_map(|(name, pod, gpu)| {
+            Labels::new([
+                (METRIC_NAME, name),
+                ("pod", pod),
+                ("gpu", gpu),
+                ("node", "n"),
+            ])
+        })
+    }
+
+    fn matcher() -> impl Strategy<Value = Matcher> {
+        let name = prop::sample::select(vec![METRIC_NAME, "pod", "gpu", "node", "nobody"]);
+        let value = prop::sample::select(vec!["", "a", "b", "n", "a|b", "a?", ".+", ".*"]);
+        (name, value, 0..4).prop_map(|(name, value, op)| match op {
+            0 => Matcher::equal(name, value),
+            1 => Matcher::not_equal(name, value),
+            2 => Matcher::regex(name, value).expect("valid"),
+            _ => Matcher::not_regex(name, value).expect("valid"),
+        })
+    }
+
+    proptest! {
+        /// Series come and go on three targets; a search finds what looking at each of them would.
+        #[test]
+        fn finds_what_a_full_scan_would(
+            scrapes in prop::collection::vec((0..3_usize, prop::collection::btree_set(labels(), 1..12)), 1..8),
+            matchers in prop::collection::vec(matcher(), 0..4),
+        ) {
+            let store = Store::new(Limits { retention: Duration::ZERO, ..Limits::default() });
+            let mut writers = [store.register(info("a")), store.register(info("b")), store.register(info("c"))];
+            let mut there: [Vec<Labels>; 3] = Default::default();
+            let mut time = 0;
+            for (target, series) in scrapes {
+                // Twice, so that what left the page is gone and not only ended.
+                for _ in 0..2 {
+                    time += 15;
+                    let samples: Vec<(&Labels, f64)> = series.iter().map(|labels| (labels, 1.0)).collect();
+                    scrape(&mut writers[target], at(time), &samples);
+                }
+                there[target] = series.into_iter().collect();
+            }
+            let mut found = Vec::new();
+            store.select(&matchers, |labels, _| found.push(labels.clone()));
+            found.sort();
+            let mut expected: Vec<Labels> = there.into_iter().flatten().filter(|it| all_match(&matchers, it)).collect();
+            expected.sort();
+            prop_assert_eq!(store.series_count() >= found.len(), true);
+            prop_assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_new_series_appears_whole() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let many: Vec<Labels> = (0..2 * writer::BATCH + 1)
+        .map(|pod| series("m", &pod.to_string()))
+        .collect();
+    let samples: Vec<(&Labels, f64)> = many.iter().map(|labels| (labels, 1.0)).collect();
+    let count = || {
+        let mut count = 0;
+        store.select(&[Matcher::equal(METRIC_NAME, "m")], |_, _| count += 1);
+        count
+    };
+    std::thread::scope(|threads| {
+        let reader = threads.spawn(|| {
+            let mut seen = vec![0];
+            while seen.last() != Some(&many.len()) {
+                seen.push(count());
+            }
+            seen.into_iter()
+                .filter(|it| *it != 0 && *it != many.len())
+                .count()
+        });
+        scrape(&mut writer, at(0), &samples);
+        assert_eq!(reader.join().expect("no panic"), 0, "a half is seen");
+    });
 }

@@ -1,6 +1,5 @@
 //! The write half: what a scrape task holds.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,12 @@ use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
 use super::index::SeriesId;
-use super::{Block, Down, LimitError, Store, Window};
+use super::scrape::Scrape;
+use super::window::Window;
+use super::{Block, Down, Health, LimitError, Store};
+
+/// Most series that appear or go while the index is locked once: readers wait for no more than these.
+pub(super) const BATCH: usize = 512;
 
 /// What is known of a target when it is registered; it is what a user reads when its data is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,29 +28,44 @@ pub struct TargetInfo {
     pub interval: Duration,
 }
 
+/// The number of one of a target's series, as long as the series is there.
+pub type Slot = u32;
+
 /// Writes the series of one target. Dropping it removes all of them.
 #[derive(Debug)]
 pub struct TargetWriter {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     target: u64,
-    block: Arc<Block>,
-    known: HashMap<Labels, Known>,
-    free_slots: Vec<usize>,
-    /// Counts scrapes; a series whose `seen` is older was absent from the latest one.
-    round: u64,
+    pub(super) block: Arc<Block>,
+    /// By slot.
+    pub(super) series: Vec<Held>,
+    free: Vec<Slot>,
+    /// The slots of series that have ended and are still kept.
+    ended: Vec<Slot>,
+    /// Counts scrapes.
+    pub(super) round: u32,
 }
 
-/// A series of this target.
-#[derive(Debug)]
-struct Known {
+/// What the writer knows of a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
     id: SeriesId,
-    slot: usize,
     /// The scrape that last contained it.
-    seen: u64,
-    /// When it ended, if it did.
-    ended: Option<Timestamp>,
-    /// Written by [`TargetWriter::report`]: about the target, not from its page.
-    reported: bool,
+    pub(super) seen: u32,
+    pub(super) state: Life,
+}
+
+/// What a slot holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Nothing.
+    Free,
+    /// A series of the page.
+    Live,
+    /// One that left the page.
+    Ended,
+    /// One written by [`TargetWriter::report`]: about the target, not from its page.
+    Reported,
 }
 
 impl TargetWriter {
@@ -55,22 +74,17 @@ impl TargetWriter {
             store,
             target,
             block,
-            known: HashMap::new(),
-            free_slots: Vec::new(),
+            series: Vec::new(),
+            free: Vec::new(),
+            ended: Vec::new(),
             round: 0,
         }
     }
 
     /// Begins a scrape that started at `at`. Nothing is visible to readers before [`Scrape::commit`].
     pub fn begin(&mut self, at: Timestamp) -> Scrape<'_> {
-        self.round += 1;
-        Scrape {
-            writer: self,
-            at,
-            known: Vec::new(),
-            new: HashMap::new(),
-            committed: false,
-        }
+        self.round = self.round.wrapping_add(1);
+        Scrape::new(self, at)
     }
 
     /// Notes that the scrape begun at `at` failed, and why; the text is for users and has no credentials.
@@ -91,78 +105,135 @@ impl TargetWriter {
     /// Where a series is new and would pass a limit; those before it are written.
     pub fn report(&mut self, at: Timestamp, series: &[(Labels, f64)]) -> Result<(), LimitError> {
         for (labels, value) in series {
-            let slot = match self.known.get(labels) {
-                Some(known) => known.slot,
+            let slot = match self.lookup(labels) {
+                Some(slot) => slot,
                 None => {
-                    self.reserve(0)?;
-                    self.insert(labels, true)
+                    self.reserve()?;
+                    let slot = self.take_slot();
+                    self.insert(&[(slot, labels)], Life::Reported);
+                    slot
                 }
             };
-            self.block.state.write().windows[slot]
-                .push(Sample::new(at, *value), &self.store.limits);
+            let state = &mut *self.block.state.write();
+            let round = state.rounds.at(at, &self.store.limits);
+            state.windows[slot as usize].push(&state.rounds, round, Sample::new(at, *value));
         }
         Ok(())
     }
 
-    fn reserve(&self, pending: usize) -> Result<(), LimitError> {
+    /// The slot of the series with these labels.
+    pub(super) fn lookup(&self, labels: &Labels) -> Option<Slot> {
+        let index = self.store.index.read();
+        index.lookup(labels, &self.block).map(|entry| entry.slot)
+    }
+
+    /// Promises room for one more series.
+    pub(super) fn reserve(&self) -> Result<(), LimitError> {
         let limit = self.store.limits.series_per_target;
-        if self.known.len() + pending >= limit {
+        if self.series.len() - self.free.len() >= limit {
             return Err(LimitError::TargetSeries(limit));
         }
         self.store.reserve()
     }
 
-    /// Makes a reserved series known and gives its slot.
-    fn insert(&mut self, labels: &Labels, reported: bool) -> usize {
-        let store = Arc::clone(&self.store);
-        let mut index = store.index.write();
-        let slot = self.take_slot();
-        let id = index.insert(labels, &self.block, slot);
-        drop(index);
-        self.known.insert(
-            labels.clone(),
-            Known {
-                id,
-                slot,
-                seen: self.round,
-                ended: None,
-                reported,
-            },
-        );
-        self.store.changed();
-        slot
-    }
-
-    fn take_slot(&mut self) -> usize {
-        self.free_slots.pop().unwrap_or_else(|| {
-            let windows = &mut self.block.state.write().windows;
-            windows.push(Window::default());
-            windows.len() - 1
+    /// A slot for a series that is reserved.
+    pub(super) fn take_slot(&mut self) -> Slot {
+        let free = Held {
+            id: SeriesId::MAX,
+            seen: self.round,
+            state: Life::Free,
+        };
+        self.free.pop().unwrap_or_else(|| {
+            if self.series.len() == self.series.capacity() {
+                self.series.reserve_exact(8 + self.series.len() / 8);
+            }
+            self.series.push(free);
+            Slot::try_from(self.series.len() - 1).expect("the limit on series is far below 2^32")
         })
     }
 
-    /// Removes series that ended longer ago than samples are kept.
-    fn forget_ended(&mut self, at: Timestamp) {
+    /// Gives back a slot that never came to hold a series.
+    pub(super) fn return_slot(&mut self, slot: Slot) {
+        self.free.push(slot);
+        self.store.release(1);
+    }
+
+    /// Makes series known that have a slot each. Without a sample no reader sees them.
+    pub(super) fn insert(&mut self, new: &[(Slot, &Labels)], state: Life) {
+        let slots = self.series.len();
+        {
+            let windows = &mut self.block.state.write().windows;
+            let more = slots.saturating_sub(windows.len());
+            windows.reserve_exact(more);
+            windows.resize_with(slots.max(windows.len()), Window::default);
+        }
+        for batch in new.chunks(BATCH) {
+            let mut index = self.store.index.write();
+            for (slot, labels) in batch {
+                self.series[*slot as usize] = Held {
+                    id: index.insert(labels, &self.block, *slot),
+                    seen: self.round,
+                    state,
+                };
+            }
+        }
+        self.store.changed();
+    }
+
+    /// Makes the samples of the current scrape, begun at `at`, visible at once; ends the series that it did not contain, and
+    /// removes those that ended longer ago than samples are kept.
+    pub(super) fn finish(&mut self, at: Timestamp, samples: &[(Slot, Sample)]) {
         let horizon = at.minus(self.store.limits.retention);
-        let gone: Vec<Known> = self
-            .known
-            .extract_if(|_, known| known.ended.is_some_and(|ended| ended <= horizon))
-            .map(|(_, known)| known)
-            .collect();
+        let mut gone = Vec::new();
+        {
+            let state = &mut *self.block.state.write();
+            let round = state.rounds.at(at, &self.store.limits);
+            for (slot, sample) in samples {
+                let held = &mut self.series[*slot as usize];
+                if held.state == Life::Ended {
+                    held.state = Life::Live;
+                }
+                state.windows[*slot as usize].push(&state.rounds, round, *sample);
+            }
+            for (slot, held) in (0..).zip(&mut self.series) {
+                if held.state == Life::Live && held.seen != self.round {
+                    held.state = Life::Ended;
+                    self.ended.push(slot);
+                    state.windows[slot as usize].end(&state.rounds, round, at);
+                }
+            }
+            self.ended.retain(|slot| {
+                let window = &state.windows[*slot as usize];
+                let is_old = window.last().is_none_or(|end| end.timestamp <= horizon);
+                let is_ended = self.series[*slot as usize].state == Life::Ended;
+                if is_ended && is_old {
+                    gone.push(*slot);
+                }
+                is_ended && !is_old
+            });
+            state.health = Health {
+                last_success: Some(at),
+                down: None,
+            };
+        }
         self.remove(&gone);
     }
 
-    fn remove(&mut self, gone: &[Known]) {
+    fn remove(&mut self, gone: &[Slot]) {
         if gone.is_empty() {
             return;
         }
-        let mut index = self.store.index.write();
-        let mut state = self.block.state.write();
-        for known in gone {
-            index.remove(known.id);
-            state.windows[known.slot].clear();
-            self.free_slots.push(known.slot);
+        for batch in gone.chunks(BATCH) {
+            let ids = batch.iter().map(|slot| self.series[*slot as usize].id);
+            let mut index = self.store.index.write();
+            index.remove(ids);
+            let mut state = self.block.state.write();
+            for slot in batch {
+                state.windows[*slot as usize].clear();
+                self.series[*slot as usize].state = Life::Free;
+            }
         }
+        self.free.extend(gone);
         self.store.release(gone.len());
         self.store.changed();
     }
@@ -170,116 +241,14 @@ impl TargetWriter {
 
 impl Drop for TargetWriter {
     fn drop(&mut self) {
-        let all: Vec<Known> = self.known.drain().map(|(_, known)| known).collect();
+        // Whole, for readers: its series go from the index batch by batch.
+        self.block.state.write().gone = true;
+        let all: Vec<Slot> = (0..)
+            .zip(&self.series)
+            .filter(|(_, held)| held.state != Life::Free)
+            .map(|(slot, _)| slot)
+            .collect();
         self.remove(&all);
         self.store.targets.write().remove(&self.target);
-    }
-}
-
-/// One scrape being written. Dropped without [`Scrape::commit`], it leaves nothing behind.
-#[derive(Debug)]
-pub struct Scrape<'a> {
-    writer: &'a mut TargetWriter,
-    at: Timestamp,
-    known: Vec<(usize, Sample)>,
-    new: HashMap<Labels, Sample>,
-    committed: bool,
-}
-
-impl Scrape<'_> {
-    /// Adds a sample of the series with these labels (`__name__` included). Without a timestamp of its own it gets the
-    /// scrape's. Of two samples of one series in one scrape the first counts (`Ok(false)` for the second).
-    ///
-    /// # Errors
-    /// Where a new series would pass a limit. Other samples can still be added.
-    pub fn add(
-        &mut self,
-        labels: &Labels,
-        value: f64,
-        timestamp: Option<Timestamp>,
-    ) -> Result<bool, LimitError> {
-        let sample = Sample::new(timestamp.unwrap_or(self.at), value);
-        let round = self.writer.round;
-        if let Some(known) = self.writer.known.get_mut(labels) {
-            if known.seen == round || known.reported {
-                return Ok(false);
-            }
-            known.seen = round;
-            self.known.push((known.slot, sample));
-            return Ok(true);
-        }
-        if self.new.contains_key(labels) {
-            return Ok(false);
-        }
-        self.writer.reserve(self.new.len())?;
-        self.new.insert(labels.clone(), sample);
-        Ok(true)
-    }
-
-    /// Makes the scrape visible, whole, and ends the target's series that it did not contain.
-    ///
-    /// An empty scrape (no sample at all) is noted as a failure and ends nothing: dcgm-exporter answers 200 with an empty
-    /// body while it reloads.
-    pub fn commit(mut self) {
-        self.committed = true;
-        if self.known.is_empty() && self.new.is_empty() {
-            self.writer.failed(self.at, "answered without any sample");
-            return;
-        }
-        let new = std::mem::take(&mut self.new);
-        let writer = &mut *self.writer;
-        let store = Arc::clone(&writer.store);
-        // While series appear, no reader may see the index with the old samples or the other way round.
-        let mut index = (!new.is_empty()).then(|| store.index.write());
-        let grown = index.is_some();
-        let mut added = Vec::with_capacity(new.len());
-        if let Some(index) = &mut index {
-            for (labels, sample) in new {
-                let slot = writer.take_slot();
-                let id = index.insert(&labels, &writer.block, slot);
-                let known = Known {
-                    id,
-                    slot,
-                    seen: writer.round,
-                    ended: None,
-                    reported: false,
-                };
-                writer.known.insert(labels, known);
-                added.push((slot, sample));
-            }
-        }
-        {
-            let mut state = writer.block.state.write();
-            for (slot, sample) in self.known.drain(..).chain(added) {
-                state.windows[slot].push(sample, &store.limits);
-            }
-            for known in writer.known.values_mut().filter(|known| !known.reported) {
-                if known.seen == writer.round {
-                    known.ended = None;
-                } else if known.ended.is_none() {
-                    known.ended = Some(self.at);
-                    state.windows[known.slot].end(self.at, &store.limits);
-                }
-            }
-            state.health = super::Health {
-                last_success: Some(self.at),
-                down: None,
-            };
-        }
-        drop(index);
-        if grown {
-            store.changed();
-        }
-        writer.forget_ended(self.at);
-    }
-}
-
-impl Drop for Scrape<'_> {
-    fn drop(&mut self) {
-        if !self.committed {
-            self.writer.store.release(self.new.len());
-            // The samples of this round are not there, so that the next scrape must not take them for seen.
-            self.writer.round += 1;
-        }
     }
 }

@@ -7,7 +7,7 @@ use gpu_metrics_adapter::model::matcher::{Matcher, all_match};
 use gpu_metrics_adapter::model::sample::Sample;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::promql::{
-    self, EvalError, Options, Query, Range, ResultType, SeriesReader, Value,
+    self, EvalError, Options, Query, Range, ResultType, SeriesReader, Value, Wanted,
 };
 
 use crate::answer::{Answer, Outcome, Refusal};
@@ -17,13 +17,19 @@ use crate::data::Series;
 pub(crate) struct Reader(pub(crate) Vec<Series>);
 
 impl SeriesReader for Reader {
-    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    ) {
         for (index, series) in self.0.iter().enumerate() {
             if all_match(matchers, &series.labels) {
-                // Split at another place in each series, sometimes at an end, as a ring buffer is.
-                let middle = series.samples.len() * (index % 4) / 3;
-                let (older, newer) = series.samples.split_at(middle);
-                visit(&series.labels, [older, newer]);
+                // A reader must give what is wanted, and may give more.
+                match index % 2 {
+                    0 => visit(&series.labels, wanted.of(&series.samples)),
+                    _ => visit(&series.labels, &series.samples),
+                }
             }
         }
     }

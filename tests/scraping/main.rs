@@ -69,9 +69,8 @@ impl Scraper {
     fn series(&self, name: &str) -> Vec<(Labels, Vec<Sample>)> {
         let mut found = Vec::new();
         let matchers = [Matcher::equal("__name__", name)];
-        self.store.select(&matchers, |labels, window| {
-            let (one, two) = window.as_slices();
-            found.push((labels.clone(), [one, two].concat()));
+        self.store.select(&matchers, |labels, samples| {
+            found.push((labels.clone(), samples.to_vec()));
         });
         found.sort_by(|a, b| a.0.cmp(&b.0));
         found

@@ -4,10 +4,10 @@ use crate::model::labels::Labels;
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
-use crate::promql::EvalError;
 use crate::promql::grouping::without_name;
 use crate::promql::plan::{RangeSource, Ranged, Scalar, Selector};
 use crate::promql::range::{Function, Window, seconds};
+use crate::promql::{EvalError, Wanted};
 
 use super::{Evaluation, Grid, Reading, Row, Track, same_labels};
 
@@ -23,20 +23,22 @@ pub(super) enum Read {
 pub(super) type Visit<'v> = dyn FnMut(&Labels, &[Reading]) -> Result<(), EvalError> + 'v;
 
 /// Called with each series' labels and samples.
-type VisitRuns<'v> = dyn FnMut(&Labels, [&[Sample]; 2]) -> Result<(), EvalError> + 'v;
+type VisitSamples<'v> = dyn FnMut(&Labels, &[Sample]) -> Result<(), EvalError> + 'v;
 
 impl Evaluation<'_> {
     fn each_series(
         &self,
         matchers: &[Matcher],
-        visit: &mut VisitRuns<'_>,
+        wanted: Wanted,
+        visit: &mut VisitSamples<'_>,
     ) -> Result<(), EvalError> {
         let mut outcome = Ok(());
-        self.reader.select(matchers, &mut |labels, runs| {
-            if outcome.is_ok() {
-                outcome = self.tick().and_then(|()| visit(labels, runs));
-            }
-        });
+        self.reader
+            .select(matchers, wanted, &mut |labels, samples| {
+                if outcome.is_ok() {
+                    outcome = self.tick().and_then(|()| visit(labels, samples));
+                }
+            });
         outcome
     }
 
@@ -49,11 +51,21 @@ impl Evaluation<'_> {
         visit: &mut Visit<'_>,
     ) -> Result<(), EvalError> {
         let mut readings = Vec::with_capacity(grid.count.min(1024));
-        self.each_series(&selector.matchers, &mut |labels, runs| {
+        let time = |at| Timestamp::from_millis(self.look_at(&selector.shift, at));
+        let last = time(grid.last());
+        let wanted = if grid.count == 1 {
+            Wanted::Latest(last)
+        } else {
+            Wanted::Between {
+                after: time(grid.start.saturating_sub(self.lookback)),
+                until: last,
+            }
+        };
+        self.each_series(&selector.matchers, wanted, &mut |labels, samples| {
             readings.clear();
             for (step, at) in grid.steps() {
                 let at = self.look_at(&selector.shift, at);
-                if let Some(sample) = latest(runs, at, self.lookback) {
+                if let Some(sample) = latest(samples, at, self.lookback) {
                     readings.push(Reading {
                         step,
                         value: match read {
@@ -101,17 +113,19 @@ impl Evaluation<'_> {
         let end = self.look_at(&ranged.shift, grid.last());
         match &ranged.source {
             RangeSource::Samples(matchers) => {
+                let wanted = Wanted::Between {
+                    after: Timestamp::from_millis(start),
+                    until: Timestamp::from_millis(end),
+                };
                 let mut samples = Vec::new();
-                self.each_series(matchers, &mut |labels, runs| {
+                self.each_series(matchers, wanted, &mut |labels, found| {
+                    let place = |time: i64| {
+                        found.partition_point(|sample| sample.timestamp.as_millis() <= time)
+                    };
+                    let (from, to) = (place(start), place(end));
+                    let values = found[from..to.max(from)].iter();
                     samples.clear();
-                    for run in runs {
-                        let place = |time: i64| {
-                            run.partition_point(|sample| sample.timestamp.as_millis() <= time)
-                        };
-                        let (from, to) = (place(start), place(end));
-                        let values = run[from..to.max(from)].iter();
-                        samples.extend(values.filter(|sample| !sample.is_stale_marker()));
-                    }
+                    samples.extend(values.filter(|sample| !sample.is_stale_marker()));
                     if samples.is_empty() {
                         return Ok(());
                     }
@@ -255,18 +269,15 @@ impl Evaluation<'_> {
 }
 
 /// The last sample in `(at - lookback, at]`, unless the series has ended with it.
-fn latest(runs: [&[Sample]; 2], at: i64, lookback: i64) -> Option<Sample> {
-    let last_in = |run: &[Sample]| {
-        // Most evaluations are for now, and nothing is newer than that.
-        if let Some(last) = run.last()
-            && last.timestamp.as_millis() <= at
-        {
-            return Some(*last);
+fn latest(samples: &[Sample], at: i64, lookback: i64) -> Option<Sample> {
+    // Most evaluations are for now, and nothing is newer than that.
+    let sample = match samples.last() {
+        Some(last) if last.timestamp.as_millis() <= at => *last,
+        _ => {
+            let later = samples.partition_point(|sample| sample.timestamp.as_millis() <= at);
+            samples[later.checked_sub(1)?]
         }
-        let later = run.partition_point(|sample| sample.timestamp.as_millis() <= at);
-        later.checked_sub(1).map(|index| run[index])
     };
-    let sample = last_in(runs[1]).or_else(|| last_in(runs[0]))?;
     let is_recent = sample.timestamp.as_millis() > at.saturating_sub(lookback);
     (is_recent && !sample.is_stale_marker()).then_some(sample)
 }

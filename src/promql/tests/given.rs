@@ -4,18 +4,22 @@ use crate::model::labels::Labels;
 use crate::model::matcher::{Matcher, all_match};
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
-use crate::promql::{Options, Query, SeriesReader, Value, parse_selector};
+use crate::promql::{Options, Query, SeriesReader, Value, Wanted, parse_selector};
 
 /// Series with a sample every ten seconds from time 0 on.
 pub(super) struct Given(pub(super) Vec<(Labels, Vec<Sample>)>);
 
 impl SeriesReader for Given {
-    fn select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&Labels, [&[Sample]; 2])) {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    ) {
         for (labels, samples) in &self.0 {
             if all_match(matchers, labels) {
-                // Cut anywhere: the evaluator must not mind where the ring buffer wraps.
-                let (a, b) = samples.split_at(samples.len() / 2);
-                visit(labels, [a, b]);
+                // No more than it must be given.
+                visit(labels, wanted.of(samples));
             }
         }
     }
