@@ -10,6 +10,9 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// Earlier than any other.
+    pub const MIN: Self = Self(i64::MIN);
+
     /// Later than any other.
     pub const MAX: Self = Self(i64::MAX);
 

@@ -46,43 +46,47 @@ const NO_SCALE: u8 = u8::MAX;
 /// A value, and what the next one is measured by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Value {
-    value: f64,
+    /// The value as a whole number of its last decimal place; the bits of the float where the scale says so.
+    number: i64,
     /// How many decimal places it is counted in; [`NO_SCALE`] where it is not.
     scale: u8,
-    /// The value in that count.
-    number: i64,
 }
 
 impl Value {
     /// A first value.
     pub(super) fn new(value: f64) -> Self {
-        let counted = |scale| number(value, scale).map(|number| (scale, number));
-        let (scale, number) = (0..=MOST_PLACES).find_map(counted).unwrap_or((NO_SCALE, 0));
-        Self {
-            value,
-            scale,
-            number,
-        }
+        let counted = |scale| number(value, scale).map(|number| Self { number, scale });
+        let float = Self {
+            number: value.to_bits().cast_signed(),
+            scale: NO_SCALE,
+        };
+        (0..=MOST_PLACES).find_map(counted).unwrap_or(float)
     }
 
     /// What [`Value::parts`] came from.
     #[inline]
     pub(super) fn restore((value, scale): (f64, u8)) -> Self {
-        Self {
-            value,
-            scale,
-            number: number(value, scale).unwrap_or(0),
-        }
+        let number = number(value, scale).unwrap_or(value.to_bits().cast_signed());
+        Self { number, scale }
     }
 
     /// What must be kept of it.
-    pub(super) const fn parts(self) -> (f64, u8) {
-        (self.value, self.scale)
+    pub(super) fn parts(self) -> (f64, u8) {
+        (self.get(), self.scale)
     }
 
     /// The value itself.
-    pub(super) const fn get(self) -> f64 {
-        self.value
+    #[inline]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a counted number is smaller than 2^53"
+    )]
+    pub(super) fn get(self) -> f64 {
+        match POWERS.get(usize::from(self.scale)) {
+            Some(_) if self.scale == 0 => self.number as f64,
+            Some(power) => self.number as f64 / power,
+            None => f64::from_bits(self.number.cast_unsigned()),
+        }
     }
 }
 
@@ -111,18 +115,6 @@ fn number(value: f64, scale: u8) -> Option<i64> {
     is_exact.then_some(scaled as i64)
 }
 
-/// The value that is `number` times `10^-scale`.
-#[inline]
-#[expect(clippy::cast_precision_loss, reason = "it is smaller than 2^53")]
-fn counted(number: i64, scale: u8) -> Value {
-    let power = POWERS.get(usize::from(scale)).unwrap_or(&1.0);
-    Value {
-        value: number as f64 / power,
-        scale,
-        number,
-    }
-}
-
 /// Appends `value`, which follows `last`; what the next one is measured by. `run` is whether the last byte is a run, and
 /// becomes so.
 pub(super) fn append(
@@ -132,7 +124,7 @@ pub(super) fn append(
     value: f64,
     step: Step,
 ) -> Value {
-    let repeats = value.to_bits() == last.value.to_bits();
+    let repeats = value.to_bits() == last.get().to_bits();
     if repeats && step == Step::default() {
         match bytes.last_mut() {
             Some(tag) if *run && *tag < RUN + (LONGEST_RUN - 1) => *tag += 1,
@@ -166,9 +158,8 @@ pub(super) fn append(
 fn differing(tail: &mut Tail, last: Value, value: f64) -> (u8, Value) {
     if let Some(number) = number(value, last.scale) {
         let next = Value {
-            value,
-            scale: last.scale,
             number,
+            scale: last.scale,
         };
         let difference = number - last.number;
         if (-SMALL..=SMALL).contains(&difference) {
@@ -217,22 +208,27 @@ pub(super) fn take(bytes: &mut &[u8], last: Value) -> Option<(Value, Step, u8)> 
     if tag & AGED != 0 {
         step.age = i32::try_from(unzigzag(varint(bytes)?)).ok()?;
     }
-    let by = |difference: i64| counted(last.number.wrapping_add(difference), last.scale);
+    let by = |difference: i64| Value {
+        number: last.number.wrapping_add(difference),
+        scale: last.scale,
+    };
     let value = match tag / 4 {
         SAME => last,
         DIFFERENCE => by(unzigzag(varint(bytes)?)),
         SCALED => {
             let (&scale, rest) = bytes.split_first()?;
             *bytes = rest;
-            counted(unzigzag(varint(bytes)?), scale)
+            Value {
+                number: unzigzag(varint(bytes)?),
+                scale,
+            }
         }
         FLOAT => {
             let (float, rest) = bytes.split_first_chunk::<8>()?;
             *bytes = rest;
             Value {
-                value: f64::from_bits(u64::from_le_bytes(*float)),
+                number: i64::from_le_bytes(*float),
                 scale: NO_SCALE,
-                number: 0,
             }
         }
         small => {
@@ -298,15 +294,10 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-#[expect(clippy::cast_sign_loss, reason = "the sign goes into the last bit")]
 const fn zigzag(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)) as u64
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
 }
 
-#[expect(
-    clippy::cast_possible_wrap,
-    reason = "the sign comes from the last bit"
-)]
 const fn unzigzag(number: u64) -> i64 {
-    (number >> 1) as i64 ^ -((number & 1) as i64)
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }

@@ -1,7 +1,5 @@
 //! When a target was scraped: the times that most of its samples share.
 
-use std::collections::VecDeque;
-
 use crate::model::time::Timestamp;
 
 use super::Limits;
@@ -13,14 +11,14 @@ use super::window::SET_BACK;
 pub(super) struct Rounds {
     /// The number of the oldest that is known.
     first: u32,
-    times: VecDeque<Timestamp>,
+    times: Vec<Timestamp>,
 }
 
 impl Rounds {
     /// The number of the scrape that began at `at`: the newest, or a new one. A time well before the newest says that the
     /// clock was set back: what is known then is the future, and would hide every sample until the clock is there again.
     pub(super) fn at(&mut self, at: Timestamp, limits: &Limits) -> u32 {
-        if let Some(newest) = self.times.back().copied() {
+        if let Some(newest) = self.times.last().copied() {
             if newest == at {
                 return self.newest();
             }
@@ -29,15 +27,21 @@ impl Rounds {
                 self.times.clear();
             }
         }
-        self.times.push_back(at);
+        let round = self.first + self.count();
         let horizon = at.minus(limits.retention);
-        while self.times.front().is_some_and(|first| *first <= horizon)
-            || self.times.len() > limits.samples_per_series
-        {
-            self.times.pop_front();
-            self.first += 1;
+        let old = self
+            .times
+            .iter()
+            .take_while(|time| **time <= horizon)
+            .count();
+        let many = (self.times.len() + 1).saturating_sub(limits.samples_per_series);
+        self.times.drain(..old.max(many).min(self.times.len()));
+        if self.times.len() == self.times.capacity() {
+            self.times.reserve_exact(8);
         }
-        self.newest()
+        self.times.push(at);
+        self.first = round + 1 - self.count();
+        round
     }
 
     /// The oldest scrape whose samples still count.
@@ -46,6 +50,7 @@ impl Rounds {
     }
 
     /// When the scrape of this number began; `None` where that is no longer known.
+    #[inline]
     pub(super) fn time(&self, round: u32) -> Option<Timestamp> {
         let place = round.checked_sub(self.first)?;
         self.times.get(usize::try_from(place).ok()?).copied()
@@ -88,14 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn a_scrape_longer_ago_than_the_retention_is_still_one() {
+    fn the_newest_is_known_whatever_the_limits() {
         let limits = Limits {
             retention: Duration::ZERO,
+            samples_per_series: 0,
             ..Limits::default()
         };
         let mut rounds = Rounds::default();
         assert_eq!(rounds.at(at(1), &limits), 0);
-        assert_eq!(rounds.time(0), None);
         assert_eq!(rounds.at(at(2), &limits), 1);
+        assert_eq!((rounds.time(0), rounds.time(1)), (None, Some(at(2))));
     }
 }

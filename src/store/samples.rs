@@ -23,7 +23,7 @@ impl Samples<'_> {
             return Some(last);
         }
         let mut latest = None;
-        self.window.each(self.rounds, |sample| {
+        self.window.each(self.rounds, Timestamp::MIN, |sample| {
             if sample.timestamp <= at {
                 latest = Some(sample);
             }
@@ -38,7 +38,7 @@ impl Samples<'_> {
             return Some(last.timestamp);
         }
         let mut newest = None;
-        self.window.each(self.rounds, |sample| {
+        self.window.each(self.rounds, Timestamp::MIN, |sample| {
             if !sample.is_stale_marker() {
                 newest = Some(sample.timestamp);
             }
@@ -48,8 +48,8 @@ impl Samples<'_> {
 
     /// Appends to `into` those later than `after` and not later than `until`, oldest first.
     pub fn between(&self, after: Timestamp, until: Timestamp, into: &mut Vec<Sample>) {
-        self.window.each(self.rounds, |sample| {
-            if sample.timestamp > after && sample.timestamp <= until {
+        self.window.each(self.rounds, after, |sample| {
+            if sample.timestamp <= until {
                 into.push(sample);
             }
         });
@@ -58,7 +58,8 @@ impl Samples<'_> {
     /// All of them, oldest first.
     pub fn to_vec(&self) -> Vec<Sample> {
         let mut samples = Vec::new();
-        self.window.each(self.rounds, |sample| samples.push(sample));
+        self.window
+            .each(self.rounds, Timestamp::MIN, |sample| samples.push(sample));
         samples
     }
 }

@@ -373,7 +373,9 @@ fn a_flood_of_new_series_appears_whole() {
     std::thread::scope(|threads| {
         let reader = threads.spawn(|| {
             let mut seen = vec![0];
+            let deadline = std::time::Instant::now() + Duration::from_secs(30);
             while seen.last() != Some(&many.len()) {
+                assert!(std::time::Instant::now() < deadline, "it does not appear");
                 seen.push(count());
             }
             seen.into_iter()

@@ -45,30 +45,35 @@ impl Window {
             .then(|| Sample::new(self.last_time, self.last_value))
     }
 
-    /// Calls `visit` with each sample, oldest first. A stale marker among them ends what is before it.
+    /// Calls `visit` with each sample later than `after`, oldest first. A stale marker among them ends what is before it.
     #[inline]
-    pub(super) fn each(&self, rounds: &Rounds, mut visit: impl FnMut(Sample)) {
+    pub(super) fn each(&self, rounds: &Rounds, after: Timestamp, mut visit: impl FnMut(Sample)) {
         if !self.filled {
             return;
         }
-        let mut value = Value::restore((self.first_value, self.first_scale));
-        let (mut round, mut age) = (self.first_round, self.first_age);
-        let mut bytes = self.bytes.as_slice();
-        // What has left the retention is skipped, and the last is there in any case: its age is for the reader to judge.
-        let mut each = |round: u32, age: i32, value: f64| {
-            if round == self.last_round {
-                visit(Sample::new(self.last_time, value));
+        // What has left the retention is passed over, and the last is there in any case: its age is for the reader to judge.
+        let mut each = |round: u32, age: i32, value: Value| {
+            let time = if round == self.last_round {
+                self.last_time
             } else if let Some(time) = rounds.time(round) {
-                visit(Sample::new(aged(time, age), value));
+                aged(time, age)
+            } else {
+                return;
+            };
+            if time > after {
+                visit(Sample::new(time, value.get()));
             }
         };
-        each(round, age, value.get());
+        let mut value = Value::restore((self.first_value, self.first_scale));
+        let mut round = self.first_round;
+        let mut bytes = self.bytes.as_slice();
+        each(round, self.first_age, value);
         while let Some((next, step, count)) = encoding::take(&mut bytes, value) {
-            (value, age) = (next, step.age);
+            value = next;
             round += step.skipped;
             for _ in 0..count {
                 round += 1;
-                each(round, age, value.get());
+                each(round, step.age, value);
             }
         }
     }

@@ -48,7 +48,7 @@ impl Plain {
 
     fn read(&self) -> Vec<(i64, u64)> {
         let mut read = Vec::new();
-        self.window.each(&self.rounds, |sample| {
+        self.window.each(&self.rounds, Timestamp::MIN, |sample| {
             read.push((sample.timestamp.as_millis(), sample.value.to_bits()));
         });
         read
