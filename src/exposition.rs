@@ -6,6 +6,7 @@
 //! Prometheus reads it or not at all, so that no exporter's mistake becomes a wrong value.
 
 mod bounds;
+mod near;
 mod number;
 mod page;
 mod report;
@@ -91,6 +92,12 @@ pub trait Sink {
         true
     }
 
+    /// How many bytes the series of the next line has, if the page goes on as an earlier one did; 0 where nothing is
+    /// expected. With a good guess [`Sink::recognise`] is asked before anybody looks where the line ends.
+    fn expects(&self) -> usize {
+        0
+    }
+
     /// Asked before the labels of a line are read: is this a series that an earlier sample, of this page or of another,
     /// had as `series_text` under this `kind`? `Some` of whatever number the sink knows it by spares reading the labels.
     ///
@@ -122,6 +129,19 @@ mod tests {
                 Format::OpenMetrics,
             ),
             (Some(" Application/OpenMetrics-Text"), Format::OpenMetrics),
+            (
+                Some("application/openmetrics-text; charset=UTF-8; charset=utf-8"),
+                Format::OpenMetrics,
+            ),
+            (
+                Some("application/openmetrics-text;version=0.0.1"),
+                Format::OpenMetrics,
+            ),
+            (Some("application/openmetrics-text2"), Format::Text),
+            (Some("application/vnd.google.protobuf"), Format::Text),
+            (Some("text/plain"), Format::Text),
+            (Some("invalid/invalid/invalid"), Format::Text),
+            (Some("/"), Format::Text),
             (Some("text/plain; version=0.0.4"), Format::Text),
             (
                 Some("text/plain; version=1.0.0; escaping=allow-utf-8"),
