@@ -51,6 +51,9 @@ pub enum ScrapeError {
     /// The page has samples, but rules, limits and timestamps left none.
     #[error("none of the {0} samples of the page was kept")]
     NoneKept(u64),
+    /// The page has metrics, and only what a rule needs is kept: nothing, as where an exporter is configured for others.
+    #[error("no metric of the page is one that a rule needs")]
+    NoneNeeded,
     /// More samples than the job may have.
     #[error("page passed the limit of {0} samples")]
     TooManySamples(usize),
@@ -71,6 +74,7 @@ impl ScrapeError {
             Self::Empty => "empty",
             Self::Unreadable { .. } => "unreadable",
             Self::NoneKept(_) => "none_kept",
+            Self::NoneNeeded => "none_needed",
             Self::TooManySamples(_) => "too_many_samples",
         }
     }

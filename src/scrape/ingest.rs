@@ -10,12 +10,16 @@ use crate::store::{Scrape, TargetWriter};
 use crate::targets::relabel::{LabelMap, set};
 use crate::targets::{Settings, Target};
 
-use super::ScrapeError;
 use super::fetch::Page;
+use super::kept::Filter;
 use super::series::{KnownSeries, Verdict};
+use super::{KeptMetrics, ScrapeError};
 
 /// How far ahead of its scrape a timestamp may be (`scrape/scrape.go`, `maxAheadTime`).
 const AHEAD: Duration = Duration::from_secs(600);
+
+/// Why a sample of no rule's metric is dropped.
+const NOT_NEEDED: &str = "not_needed";
 
 /// What became of a page.
 #[derive(Debug, Default)]
@@ -36,12 +40,15 @@ pub(super) fn ingest(
     page: &Page,
     at: Timestamp,
     target: &Target,
+    kept: &KeptMetrics,
     known: &mut KnownSeries,
     writer: &mut TargetWriter,
 ) -> (Ingested, Result<(), ScrapeError>) {
     known.begin();
     let mut sink = Ingest {
         target,
+        kept,
+        filter: kept.filter(&target.settings.job),
         known,
         scrape: writer.begin(at),
         latest: at.plus(AHEAD),
@@ -66,6 +73,8 @@ pub(super) fn ingest(
 
 struct Ingest<'a> {
     target: &'a Target,
+    kept: &'a KeptMetrics,
+    filter: Filter,
     known: &'a mut KnownSeries,
     scrape: Scrape<'a>,
     latest: Timestamp,
@@ -84,6 +93,9 @@ impl Ingest<'_> {
         }
         match &report.example {
             _ if self.done.kept > 0 => Ok(()),
+            None if report.skipped > 0 || self.done.dropped.contains_key(NOT_NEEDED) => {
+                Err(ScrapeError::NoneNeeded)
+            }
             _ if report.samples > 0 => Err(ScrapeError::NoneKept(report.samples)),
             Some((reason, line)) => Err(ScrapeError::Unreadable {
                 reason: reason.to_string(),
@@ -101,6 +113,7 @@ impl Ingest<'_> {
         let labels = match verdict {
             Verdict::Keep(labels) => labels,
             Verdict::Relabelled => return self.drop("relabelled"),
+            Verdict::NotNeeded => return self.drop(NOT_NEEDED),
             Verdict::LabelLimit => return self.drop("label_limit"),
         };
         self.after_rules += 1;
@@ -124,6 +137,9 @@ impl Ingest<'_> {
         if !settings.metric_relabeling.apply(&mut labels) || !labels.contains_key(METRIC_NAME) {
             return Verdict::Relabelled;
         }
+        if self.filter == Filter::AfterRules && !self.kept.needs(&labels[METRIC_NAME]) {
+            return Verdict::NotNeeded;
+        }
         if passes_limit(&labels, settings) {
             return Verdict::LabelLimit;
         }
@@ -135,8 +151,9 @@ impl Ingest<'_> {
 impl Sink for Ingest<'_> {
     const RECOGNISES: bool = true;
 
-    fn wants(&mut self, _: &[u8]) -> bool {
-        !self.full()
+    fn wants(&mut self, name: &[u8]) -> bool {
+        let needed = || std::str::from_utf8(name).is_ok_and(|name| self.kept.needs(name));
+        !self.full() && (self.filter != Filter::ByPage || needed())
     }
 
     fn recognise(&mut self, series_text: &[u8], kind: FamilyKind) -> Option<usize> {

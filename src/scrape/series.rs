@@ -14,6 +14,8 @@ pub(super) enum Verdict {
     Keep(Labels),
     /// A rule drops it.
     Relabelled,
+    /// No rule needs it.
+    NotNeeded,
     /// It has too many labels, or too long ones.
     LabelLimit,
 }

@@ -18,7 +18,7 @@ use crate::targets::Target;
 use super::fetch::Fetcher;
 use super::ingest::{Ingested, ingest};
 use super::series::KnownSeries;
-use super::{ScrapeError, Statistics};
+use super::{KeptMetrics, ScrapeError, Statistics};
 
 /// Within what time after the start every target is scraped once, so that a fresh process soon has data.
 const FIRST: Duration = Duration::from_secs(2);
@@ -28,6 +28,7 @@ const FIRST: Duration = Duration::from_secs(2);
 pub(super) struct Shared {
     pub(super) fetcher: Fetcher,
     pub(super) turns: Semaphore,
+    pub(super) kept: Arc<KeptMetrics>,
     pub(super) statistics: Arc<Statistics>,
 }
 
@@ -112,7 +113,15 @@ impl Task {
             Ok(page) => {
                 size = page.bytes().len();
                 self.expected = size;
-                ingest(page, at, &self.target, &mut self.known, &mut self.writer)
+                let kept = &shared.kept;
+                ingest(
+                    page,
+                    at,
+                    &self.target,
+                    kept,
+                    &mut self.known,
+                    &mut self.writer,
+                )
             }
             Err(error) => (Ingested::default(), Err(error.clone())),
         };
