@@ -6,6 +6,7 @@
 //! Prometheus reads it or not at all, so that no exporter's mistake becomes a wrong value.
 
 mod bounds;
+mod comment;
 mod near;
 mod number;
 mod page;
@@ -80,6 +81,18 @@ pub struct ParsedSample<'a> {
     pub kind: FamilyKind,
 }
 
+/// What a page says of a metric family, in a comment. The family of a counter or histogram may be named without the ending
+/// of its samples' names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Description<'a> {
+    /// The type, in the words of Prometheus's API: `unknown` for `untyped`.
+    Kind(&'static str),
+    /// The help.
+    Help(Cow<'a, str>),
+    /// The unit.
+    Unit(&'a str),
+}
+
 /// Where the samples of a page go.
 pub trait Sink {
     /// Whether [`Sink::recognise`] is to be asked. A constant, so that not asking costs nothing.
@@ -111,6 +124,17 @@ pub trait Sink {
     /// Takes the sample of a series that [`Sink::recognise`] knew by this number.
     fn recognised(&mut self, series: usize, value: f64, timestamp: Option<Timestamp>) {
         let _ = (series, value, timestamp);
+    }
+
+    /// Whether [`Sink::describe`] is to be called: that takes time, and pages say the same again and again.
+    fn describes(&self) -> bool {
+        false
+    }
+
+    /// Takes what the page says of a metric family. Most pages say it before the family's samples; whether these are wanted
+    /// has not been asked.
+    fn describe(&mut self, family: &str, description: &Description<'_>) {
+        let _ = (family, description);
     }
 
     /// Takes the next sample. A series that the page gives twice comes twice.

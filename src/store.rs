@@ -8,10 +8,12 @@
 
 mod index;
 mod limits;
+mod metadata;
 mod window;
 mod writer;
 
 pub use limits::{LimitError, Limits};
+pub use metadata::{Metadata, MetadataIndex};
 pub use window::Window;
 pub use writer::{Scrape, TargetInfo, TargetWriter};
 

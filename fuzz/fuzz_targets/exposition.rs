@@ -21,6 +21,10 @@ struct Rows<const RECOGNISE: bool> {
 impl<const RECOGNISE: bool> Sink for Rows<RECOGNISE> {
     const RECOGNISES: bool = RECOGNISE;
 
+    fn describes(&self) -> bool {
+        !RECOGNISE
+    }
+
     fn expects(&self) -> usize {
         self.series.get(self.cursor).map_or(0, |series| series.2)
     }

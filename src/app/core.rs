@@ -17,7 +17,7 @@ use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::rules::{DCGM_EXPORTER_PRESET, Rule};
 use crate::scrape::{self, KeptMetrics, Statistics};
-use crate::store::{Limits, Store};
+use crate::store::{Limits, MetadataIndex, Store};
 use crate::targets::{self, TargetSet};
 
 use super::Tasks;
@@ -48,6 +48,7 @@ pub struct Core {
     pub statistics: Arc<Statistics>,
     jobs: Vec<targets::Job>,
     kept: Arc<KeptMetrics>,
+    metadata: Arc<MetadataIndex>,
     limits: ScrapeLimits,
 }
 
@@ -82,7 +83,9 @@ impl Core {
         let kept = kept_metrics(config, &rules);
         let store = Store::new(limits);
         let engine = Arc::new(Embedded::new(Arc::clone(&store)));
-        let queries = Arc::new(QueryService::over(Arc::clone(&store)));
+        let metadata = Arc::new(MetadataIndex::default());
+        let queries = QueryService::over(Arc::clone(&store)).with_metadata(Arc::clone(&metadata));
+        let queries = Arc::new(queries);
         let provider = Arc::new(Provider::new(
             rules,
             default_max_age,
@@ -98,6 +101,7 @@ impl Core {
             statistics,
             jobs,
             kept: Arc::new(kept),
+            metadata,
             limits: config.scrape.limits.clone(),
         })
     }
@@ -119,6 +123,7 @@ impl Core {
             targets,
             self.limits.clone(),
             Arc::clone(&self.kept),
+            Arc::clone(&self.metadata),
             Arc::clone(&self.statistics),
             tasks.token(),
         );

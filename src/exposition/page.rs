@@ -2,6 +2,7 @@
 
 use memchr::memchr;
 
+use super::comment::{self, Comment};
 use super::near::{first_of, last_of};
 use super::number::Tail;
 use super::series::{self, Slots};
@@ -86,11 +87,16 @@ impl<'a, S: Sink> Page<'a, S> {
             let end = line_end - usize::from(self.body[start..line_end].ends_with(b"\r"));
             match self.body[start..end].first() {
                 None => {}
-                Some(b'#') => match Comment::read(&self.body[start..end]) {
-                    Comment::Type(kind) => self.kind = kind,
-                    Comment::End if self.format == Format::OpenMetrics => return,
-                    Comment::End | Comment::Other => {}
-                },
+                Some(b'#') => {
+                    match Comment::read(&self.body[start..end]) {
+                        Comment::Type(kind) => self.kind = kind,
+                        Comment::End if self.format == Format::OpenMetrics => return,
+                        Comment::End | Comment::Other => {}
+                    }
+                    if self.sink.describes() {
+                        self.describe(start, end);
+                    }
+                }
                 Some(_) => match self.line(start, end) {
                     Ok(Outcome::Sample) => self.report.samples += 1,
                     Ok(Outcome::Skipped) => {
@@ -145,6 +151,15 @@ impl<'a, S: Sink> Page<'a, S> {
             kind: self.kind,
         });
         Ok(Outcome::Sample)
+    }
+
+    #[cold]
+    fn describe(&mut self, start: usize, end: usize) {
+        if let Some(line) = self.text(start, end)
+            && let Some((family, description)) = comment::description(line)
+        {
+            self.sink.describe(&family, &description);
+        }
     }
 
     /// Passes over the lines of the unwanted family that follow, from `next` on; the first other line begins at the result.
@@ -278,42 +293,4 @@ fn broken_value(rest: &[u8]) -> usize {
         return 0;
     }
     memchr(b'\n', &rest[after..]).map_or(rest.len(), |length| after + length + 1)
-}
-
-/// What a line that begins with `#` says.
-#[derive(Debug, PartialEq, Eq)]
-enum Comment {
-    Type(FamilyKind),
-    End,
-    Other,
-}
-
-impl Comment {
-    fn read(line: &[u8]) -> Self {
-        let start = series::skip_blanks(line, 1);
-        // Most comments are HELP lines, and long.
-        if !matches!(line.get(start), Some(b'T' | b'E')) {
-            return Self::Other;
-        }
-        let text = line[start..].trim_ascii_end();
-        match text.strip_prefix(b"TYPE") {
-            _ if start == 1 => Self::Other,
-            Some(rest) if rest.first().is_none_or(|byte| series::is_blank(*byte)) => {
-                Self::Type(declared_kind(rest))
-            }
-            None if text == b"EOF" => Self::End,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// The kind in `NAME TYPE`; plain where that is not what stands there. The name does not matter.
-fn declared_kind(text: &[u8]) -> FamilyKind {
-    let text = text.trim_ascii();
-    let type_at = text.iter().rposition(|byte| series::is_blank(*byte));
-    match type_at.map(|blank| &text[blank + 1..]) {
-        Some(b"histogram") => FamilyKind::Histogram,
-        Some(b"summary") => FamilyKind::Summary,
-        _ => FamilyKind::Plain,
-    }
 }

@@ -336,7 +336,7 @@ fn string(line: &str, start: usize, mut at: usize) -> Result<(Cow<'_, str>, usiz
 }
 
 /// What is meant. An unknown escape stays as it is written.
-fn unescape(raw: &str) -> String {
+pub(super) fn unescape(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut chars = raw.chars();
     while let Some(char) = chars.next() {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::exposition::{FamilyKind, ParsedSample, Report, Sink, parse};
+use crate::exposition::{Description, FamilyKind, ParsedSample, Report, Sink, parse};
 use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::time::Timestamp;
-use crate::store::{Scrape, TargetWriter};
+use crate::store::{MetadataIndex, Scrape, TargetWriter};
 use crate::targets::relabel::{LabelMap, set};
 use crate::targets::{Settings, Target};
 
@@ -26,6 +26,8 @@ const NOT_NEEDED: &str = "not_needed";
 pub(super) struct Ingested {
     /// What became of its lines.
     pub(super) report: Report,
+    /// Samples of series that were not known.
+    pub(super) unknown: usize,
     /// Samples that were kept.
     pub(super) kept: usize,
     /// Samples that were not, by the reason's name.
@@ -41,6 +43,7 @@ pub(super) fn ingest(
     at: Timestamp,
     target: &Target,
     kept: &KeptMetrics,
+    metadata: Option<&MetadataIndex>,
     known: &mut KnownSeries,
     writer: &mut TargetWriter,
 ) -> (Ingested, Result<(), ScrapeError>) {
@@ -48,6 +51,7 @@ pub(super) fn ingest(
     let mut sink = Ingest {
         target,
         kept,
+        metadata,
         filter: kept.filter(&target.settings.job),
         known,
         scrape: writer.begin(at),
@@ -74,6 +78,7 @@ pub(super) fn ingest(
 struct Ingest<'a> {
     target: &'a Target,
     kept: &'a KeptMetrics,
+    metadata: Option<&'a MetadataIndex>,
     filter: Filter,
     known: &'a mut KnownSeries,
     scrape: Scrape<'a>,
@@ -165,10 +170,26 @@ impl Sink for Ingest<'_> {
         self.take(&verdict, value, timestamp);
     }
 
+    fn describes(&self) -> bool {
+        self.metadata.is_some()
+    }
+
+    fn describe(&mut self, family: &str, description: &Description<'_>) {
+        let Some(metadata) = self.metadata else {
+            return;
+        };
+        match description {
+            Description::Kind(kind) => metadata.set_kind(family, kind),
+            Description::Help(help) => metadata.set_help(family, help),
+            Description::Unit(unit) => metadata.set_unit(family, unit),
+        }
+    }
+
     fn sample(&mut self, sample: &ParsedSample<'_>) {
         if self.full() {
             return;
         }
+        self.done.unknown += 1;
         let verdict = self.judge(sample);
         self.take(&verdict, sample.value, sample.timestamp);
         // Series that rules drop are remembered too, up to as many again as may be kept.

@@ -12,7 +12,7 @@ use tracing::{Instrument, error, error_span};
 
 use crate::config::scrape::ScrapeLimits;
 use crate::model::labels::Labels;
-use crate::store::{Store, TargetInfo};
+use crate::store::{MetadataIndex, Store, TargetInfo};
 use crate::targets::{Target, TargetSet};
 
 use super::fetch::Fetcher;
@@ -31,6 +31,7 @@ pub async fn run(
     mut targets: watch::Receiver<Arc<TargetSet>>,
     limits: ScrapeLimits,
     kept: Arc<KeptMetrics>,
+    metadata: Arc<MetadataIndex>,
     statistics: Arc<Statistics>,
     cancel: CancellationToken,
 ) -> Result<(), reqwest::Error> {
@@ -38,6 +39,7 @@ pub async fn run(
         fetcher: Fetcher::new(&limits)?,
         turns: Semaphore::new(limits.concurrency.min(Semaphore::MAX_PERMITS)),
         kept,
+        metadata,
         statistics,
     });
     let mut pool = Pool {

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::exposition::DropReason;
 use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::time::Timestamp;
-use crate::store::TargetWriter;
+use crate::store::{MetadataIndex, TargetWriter};
 use crate::targets::Target;
 
 use super::fetch::Fetcher;
@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub(super) fetcher: Fetcher,
     pub(super) turns: Semaphore,
     pub(super) kept: Arc<KeptMetrics>,
+    pub(super) metadata: Arc<MetadataIndex>,
     pub(super) statistics: Arc<Statistics>,
 }
 
@@ -38,6 +39,8 @@ pub(super) struct Task {
     writer: TargetWriter,
     shared: Arc<Shared>,
     known: KnownSeries,
+    /// Whether what the next page says of its metrics may be new: the page before had new series.
+    describe: bool,
     /// The size of the last page.
     expected: usize,
     /// The series about the target: [`ABOUT`].
@@ -68,6 +71,7 @@ impl Task {
             writer,
             shared,
             known: KnownSeries::default(),
+            describe: true,
             expected: 0,
             health: Health::default(),
         }
@@ -113,15 +117,17 @@ impl Task {
             Ok(page) => {
                 size = page.bytes().len();
                 self.expected = size;
-                let kept = &shared.kept;
-                ingest(
+                let page = ingest(
                     page,
                     at,
                     &self.target,
-                    kept,
+                    &shared.kept,
+                    self.describe.then_some(&*shared.metadata),
                     &mut self.known,
                     &mut self.writer,
-                )
+                );
+                self.describe = page.0.unknown > 0;
+                page
             }
             Err(error) => (Ingested::default(), Err(error.clone())),
         };

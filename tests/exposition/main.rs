@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 
 use gpu_metrics_adapter::exposition::{
-    DropReason, FamilyKind, Format, MAX_LABELS, ParsedSample, Report, Sink, parse,
+    Description, DropReason, FamilyKind, Format, MAX_LABELS, ParsedSample, Report, Sink, parse,
 };
 use gpu_metrics_adapter::model::time::Timestamp;
 
@@ -54,9 +54,18 @@ struct Collect {
     samples: Vec<Kept>,
     borrowed_only: bool,
     owned: usize,
+    described: Vec<String>,
 }
 
 impl Sink for Collect {
+    fn describes(&self) -> bool {
+        true
+    }
+
+    fn describe(&mut self, family: &str, description: &Description<'_>) {
+        self.described.push(format!("{family}: {description:?}"));
+    }
+
     fn sample(&mut self, sample: &ParsedSample<'_>) {
         self.owned += sample
             .labels
@@ -185,4 +194,22 @@ fn an_unclosed_quote_reaches_no_further_than_a_few_kilobytes() {
     let page = format!("a{{x=\"open 1\n{filler}c{{y=\",\"}} 2\n");
     let (samples, report) = read(page.as_bytes(), Format::Text);
     assert_eq!((samples.len(), report.dropped.total()), (2_001, 1));
+}
+
+#[test]
+fn what_a_page_says_of_its_metrics_is_told_where_it_is_asked_for() {
+    let page = b"# HELP a Two\\nlines.\r\n# TYPE a counter\n# HELP b \xff\n# UNIT a seconds\na_total 1\n# EOF\n# TYPE c gauge\n";
+    let told = |format| {
+        let mut sink = Collect::default();
+        parse(page, format, &mut sink);
+        sink.described
+    };
+    let mut expected = vec![
+        "a: Help(\"Two\\nlines.\")".to_owned(),
+        "a: Kind(\"counter\")".to_owned(),
+        "a: Unit(\"seconds\")".to_owned(),
+    ];
+    assert_eq!(told(Format::OpenMetrics), expected);
+    expected.push("c: Kind(\"gauge\")".to_owned());
+    assert_eq!(told(Format::Text), expected);
 }

@@ -14,7 +14,7 @@ use gpu_metrics_adapter::model::names::{NameCondition, NeededNames};
 use gpu_metrics_adapter::model::sample::Sample;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::scrape::{self, KeptMetrics, Statistics};
-use gpu_metrics_adapter::store::{Limits, Store};
+use gpu_metrics_adapter::store::{Limits, MetadataIndex, Store};
 use gpu_metrics_adapter::targets::{self, TargetSet};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -28,6 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Scraper {
     store: Arc<Store>,
     statistics: Arc<Statistics>,
+    metadata: Arc<MetadataIndex>,
     targets: watch::Sender<Arc<TargetSet>>,
     cancel: CancellationToken,
     running: JoinHandle<()>,
@@ -47,6 +48,7 @@ impl Scraper {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let store = Store::new(Limits::default());
         let statistics = Arc::new(Statistics::default());
+        let metadata = Arc::new(MetadataIndex::default());
         let (targets, receiver) = watch::channel(set(yaml));
         let cancel = CancellationToken::new();
         let run = scrape::run(
@@ -54,6 +56,7 @@ impl Scraper {
             receiver,
             limits,
             Arc::new(kept),
+            metadata.clone(),
             statistics.clone(),
             cancel.clone(),
         );
@@ -61,6 +64,7 @@ impl Scraper {
         Self {
             store,
             statistics,
+            metadata,
             targets,
             cancel,
             running,
@@ -546,6 +550,7 @@ async fn of_a_job_that_keeps_what_is_needed_other_metrics_are_passed_over() {
     }
     let counts = scraper.statistics.snapshot();
     assert_eq!(counts.skipped, 4 * counts.succeeded);
+    assert_eq!(scraper.metadata.get("util").unwrap().kind, "gauge");
     assert!(counts.lines.is_empty(), "{:?}", counts.lines);
 
     exporter.answer(Answer::Page("clock{gpu=\"0\"} 1\n".to_owned()));
