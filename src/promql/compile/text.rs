@@ -12,6 +12,9 @@ use super::Refusal;
 /// grow with them; long lists of pods are inside of strings and do not count.
 const MAX_OPERATORS: usize = 2_000;
 
+/// What is said of a text that promql-parser panics on.
+const PARSER_FAILED: &str = "parse error: the parser failed on it";
+
 /// The longest text that is looked at.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -41,9 +44,7 @@ pub(super) fn parse(query: &str) -> Result<Expr, Refusal> {
     match catch_unwind(AssertUnwindSafe(|| parser::parse(&text))) {
         Ok(Ok(expr)) => Ok(expr),
         Ok(Err(reason)) => Err(Refusal::Syntax(located(query, &reason))),
-        Err(_) => Err(Refusal::Syntax(
-            "parse error: a number in it is out of bounds".to_owned(),
-        )),
+        Err(_) => Err(Refusal::Syntax(PARSER_FAILED.to_owned())),
     }
 }
 
@@ -92,8 +93,10 @@ fn scan(query: &str) -> Scan {
                 }
                 // A word may be an operator, such as `and`.
                 operators += 1;
-                if token.eq_ignore_ascii_case("offset") {
-                    let after = query.len() - rest.len() + token.len();
+                // A point begins a number (`offset.5`).
+                let word = token.split('.').next().unwrap_or_default();
+                if word.eq_ignore_ascii_case("offset") {
+                    let after = query.len() - rest.len() + word.len();
                     out_of_range = out_of_range.or(too_long(query, after, Until::FirstNumber).1);
                 }
                 if let Some(skipped) = zero_offset(rest, token) {
@@ -260,6 +263,8 @@ fn position(query: &str, place: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -275,6 +280,7 @@ mod tests {
             ("x[.9e99]", Some(2)),
             ("x offset 1e99", Some(9)),
             ("x offset -\t1e99", Some(11)),
+            ("x offset.9e99", Some(8)),
             ("x OFFSET # why\n +inf", Some(17)),
             ("x[9223372037]", Some(2)),
             ("x[9223372036]", None),
@@ -290,5 +296,25 @@ mod tests {
         }
         let refused = parse("x[1e99]").map_err(|refusal| format!("{refusal:?}"));
         assert!(refused.is_err_and(|it| it.contains("1:3: parse error: duration out of range")));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_text_makes_the_parser_panic(
+            words in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "x", "[", "]", ":", "1e99", "1e+99", "-", "+", "5m", "inf", "nan", "0xffffffffffffffffff", "offset", "# y\n", "(", ")",
+                    " ", "@", "{", "}", "'", "\"", "9999999999s", "1_0", ".9e99", "[5m]", "y", "start()",
+                ]),
+                0..12,
+            )
+        ) {
+            for query in [words.concat(), words.join(" ")] {
+                let failed = matches!(parse(&query), Err(Refusal::Syntax(reason)) if reason == PARSER_FAILED);
+                prop_assert!(!failed, "{query}");
+            }
+        }
     }
 }
