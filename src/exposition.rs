@@ -6,6 +6,8 @@
 //! Prometheus reads it or not at all, so that no exporter's mistake becomes a wrong value.
 
 mod bounds;
+mod comment;
+mod near;
 mod number;
 mod page;
 mod report;
@@ -79,6 +81,18 @@ pub struct ParsedSample<'a> {
     pub kind: FamilyKind,
 }
 
+/// What a page says of a metric family, in a comment. The family of a counter or histogram may be named without the ending
+/// of its samples' names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Description<'a> {
+    /// The type, in the words of Prometheus's API: `unknown` for `untyped`.
+    Kind(&'static str),
+    /// The help.
+    Help(Cow<'a, str>),
+    /// The unit.
+    Unit(&'a str),
+}
+
 /// Where the samples of a page go.
 pub trait Sink {
     /// Whether [`Sink::recognise`] is to be asked. A constant, so that not asking costs nothing.
@@ -89,6 +103,12 @@ pub trait Sink {
     fn wants(&mut self, name: &[u8]) -> bool {
         let _ = name;
         true
+    }
+
+    /// How many bytes the series of the next line has, if the page goes on as an earlier one did; 0 where nothing is
+    /// expected. With a good guess [`Sink::recognise`] is asked before anybody looks where the line ends.
+    fn expects(&self) -> usize {
+        0
     }
 
     /// Asked before the labels of a line are read: is this a series that an earlier sample, of this page or of another,
@@ -104,6 +124,17 @@ pub trait Sink {
     /// Takes the sample of a series that [`Sink::recognise`] knew by this number.
     fn recognised(&mut self, series: usize, value: f64, timestamp: Option<Timestamp>) {
         let _ = (series, value, timestamp);
+    }
+
+    /// Whether [`Sink::describe`] is to be called: that takes time, and pages say the same again and again.
+    fn describes(&self) -> bool {
+        false
+    }
+
+    /// Takes what the page says of a metric family. Most pages say it before the family's samples; whether these are wanted
+    /// has not been asked.
+    fn describe(&mut self, family: &str, description: &Description<'_>) {
+        let _ = (family, description);
     }
 
     /// Takes the next sample. A series that the page gives twice comes twice.
@@ -122,6 +153,19 @@ mod tests {
                 Format::OpenMetrics,
             ),
             (Some(" Application/OpenMetrics-Text"), Format::OpenMetrics),
+            (
+                Some("application/openmetrics-text; charset=UTF-8; charset=utf-8"),
+                Format::OpenMetrics,
+            ),
+            (
+                Some("application/openmetrics-text;version=0.0.1"),
+                Format::OpenMetrics,
+            ),
+            (Some("application/openmetrics-text2"), Format::Text),
+            (Some("application/vnd.google.protobuf"), Format::Text),
+            (Some("text/plain"), Format::Text),
+            (Some("invalid/invalid/invalid"), Format::Text),
+            (Some("/"), Format::Text),
             (Some("text/plain; version=0.0.4"), Format::Text),
             (
                 Some("text/plain; version=1.0.0; escaping=allow-utf-8"),

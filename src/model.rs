@@ -4,6 +4,7 @@
 
 pub mod labels;
 pub mod matcher;
+pub mod names;
 pub mod objects;
 pub mod quantity;
 pub mod sample;

@@ -5,6 +5,7 @@
 
 mod association;
 mod naming;
+mod needed;
 mod request;
 mod template;
 

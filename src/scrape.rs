@@ -6,11 +6,13 @@
 mod error;
 mod fetch;
 mod ingest;
+mod kept;
 mod pool;
 mod series;
 mod statistics;
 mod task;
 
 pub use error::ScrapeError;
+pub use kept::KeptMetrics;
 pub use pool::run;
 pub use statistics::{Counts, Statistics};

@@ -14,6 +14,7 @@ mod encoding;
 mod ids;
 mod index;
 mod limits;
+mod metadata;
 mod rounds;
 mod samples;
 mod scrape;
@@ -21,6 +22,7 @@ mod window;
 mod writer;
 
 pub use limits::{LimitError, Limits};
+pub use metadata::{Metadata, MetadataIndex};
 pub use samples::Samples;
 pub use scrape::Scrape;
 pub use writer::{Slot, TargetInfo, TargetWriter};

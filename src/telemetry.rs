@@ -145,6 +145,11 @@ impl Collector for Rooms {
             counts.missed,
         )?;
         encoder.counter("samples", "Samples kept", counts.samples)?;
+        encoder.counter(
+            "lines_skipped",
+            "Lines of metrics that no rule needs",
+            counts.skipped,
+        )?;
         let bytes = ConstCounter::new(counts.bytes);
         encoder.with_unit(
             "scraped",

@@ -9,14 +9,15 @@ use tracing::error;
 use crate::config::rules::DiscoveryRule;
 use crate::config::scrape::{Preset, ScrapeLimits};
 use crate::config::{Config, Fault};
-use crate::engine::embedded::{Embedded, longest_range};
+use crate::engine::embedded::{Embedded, longest_range, selectors};
 use crate::engine::query::QueryService;
+use crate::model::names::NeededNames;
 use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::rules::{DCGM_EXPORTER_PRESET, Rule};
-use crate::scrape::{self, Statistics};
-use crate::store::{Limits, Store};
+use crate::scrape::{self, KeptMetrics, Statistics};
+use crate::store::{Limits, MetadataIndex, Store};
 use crate::targets::{self, TargetSet};
 
 use super::Tasks;
@@ -46,6 +47,8 @@ pub struct Core {
     /// What scraping counts.
     pub statistics: Arc<Statistics>,
     jobs: Vec<targets::Job>,
+    kept: Arc<KeptMetrics>,
+    metadata: Arc<MetadataIndex>,
     limits: ScrapeLimits,
 }
 
@@ -77,9 +80,12 @@ impl Core {
             .unwrap_or(config.scrape.interval);
         let default_max_age = config.default_max_age(slowest);
         let limits = store_limits(&rules, &jobs, default_max_age);
+        let kept = kept_metrics(config, &rules);
         let store = Store::new(limits);
         let engine = Arc::new(Embedded::new(Arc::clone(&store)));
-        let queries = Arc::new(QueryService::over(Arc::clone(&store)));
+        let metadata = Arc::new(MetadataIndex::default());
+        let queries = QueryService::over(Arc::clone(&store)).with_metadata(Arc::clone(&metadata));
+        let queries = Arc::new(queries);
         let provider = Arc::new(Provider::new(
             rules,
             default_max_age,
@@ -94,6 +100,8 @@ impl Core {
             queries,
             statistics,
             jobs,
+            kept: Arc::new(kept),
+            metadata,
             limits: config.scrape.limits.clone(),
         })
     }
@@ -114,6 +122,8 @@ impl Core {
             Arc::clone(&self.store),
             targets,
             self.limits.clone(),
+            Arc::clone(&self.kept),
+            Arc::clone(&self.metadata),
             Arc::clone(&self.statistics),
             tasks.token(),
         );
@@ -155,6 +165,28 @@ fn store_limits(rules: &[Rule], jobs: &[targets::Job], default_max_age: Duration
         .min(MOST_SAMPLES);
     limits.samples_per_series = limits.samples_per_series.max(samples);
     limits
+}
+
+/// What is kept of each job.
+fn kept_metrics(config: &Config, rules: &[Rule]) -> KeptMetrics {
+    let scrape = &config.scrape;
+    // The jobs of the presets give no metric another name.
+    let presets = scrape.presets.iter();
+    let presets = presets.map(|it| (it.name(), scrape.keep, &[][..]));
+    let written = scrape.scrape_configs.iter();
+    let written = written.map(|job| (&*job.job_name, job.keep, &*job.metric_relabel_configs));
+    KeptMetrics::new(needed_names(rules), presets.chain(written))
+}
+
+/// The metrics that these rules need. A rule whose query cannot be evaluated needs its series all the same: its metrics are
+/// offered, and say what it lacks.
+fn needed_names(rules: &[Rule]) -> NeededNames {
+    NeededNames::new(rules.iter().flat_map(|rule| {
+        let series = selectors(&rule.series_query).unwrap_or_default();
+        let queried = selectors(&rule.query_for_names()).unwrap_or_default();
+        let needed = series.first().map(|series| rule.needed(series, &queried));
+        needed.unwrap_or_default()
+    }))
 }
 
 /// The presets' rules and then the file's, which win.
@@ -226,6 +258,89 @@ mod tests {
         let wide = limits(&format!("scrape: {{interval: 1s}}\n{rule}"));
         assert_eq!(wide.retention, Duration::from_secs(25 * 60 + 45));
         assert_eq!(wide.samples_per_series, 25 * 60 + 45 + 2);
+    }
+
+    fn needed(rule: &str) -> NeededNames {
+        let text = format!("scrape: {{presets: []}}\nrules: [{rule}]");
+        let (rules, faults) = rules(&Config::parse(&text).expect("the form is right"));
+        assert_eq!(faults, [], "{rule}");
+        needed_names(&rules)
+    }
+
+    #[test]
+    fn a_rule_needs_its_series_and_the_metrics_that_its_query_names() {
+        let plain = "metricsQuery: 'sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)'";
+        for (rule, needs, needs_not) in [
+            (
+                format!("{{seriesQuery: 'util{{pod!=\"\"}}', {plain}}}"),
+                &["util"][..],
+                &["util2", "other"][..],
+            ),
+            (
+                format!("{{seriesQuery: '{{__name__=~\"^DCGM_.*\"}}', {plain}}}"),
+                &["DCGM_FI_DEV_GPU_UTIL"],
+                &["xDCGM_", "vllm:x"],
+            ),
+            (
+                format!(
+                    "{{seriesQuery: '{{__name__=~\"DCGM_.*\"}}', seriesFilters: [{{isNot: _TOTAL$}}, {{is: UTIL}}], name: {{matches: ^DCGM_FI_}}, {plain}}}"
+                ),
+                &["DCGM_FI_UTIL"],
+                &["DCGM_FI_UTIL_TOTAL", "DCGM_FI_CLOCK", "DCGM_UTIL"],
+            ),
+            (
+                format!("{{seriesQuery: '{{pod!=\"\"}}', {plain}}}"),
+                &["anything"],
+                &[],
+            ),
+            (
+                "{seriesQuery: a, metricsQuery: 'sum(<<.Series>>{<<.LabelMatchers>>}) / on() group_left sum(rate({__name__=~\"b|c\"}[1m])) + d offset 5m'}".to_owned(),
+                &["a", "b", "c", "d"],
+                &["bc", "e"],
+            ),
+            (
+                "{seriesQuery: '{__name__=~\"wait|run\"}', metricsQuery: 'sum(rate(<<.Series>>_sum{<<.LabelMatchers>>}[2m])) / sum(rate(<<.Series>>_count{<<.LabelMatchers>>}[2m]))'}".to_owned(),
+                &["wait", "run", "wait_sum", "run_count"],
+                &["wait_bucket", "other_sum"],
+            ),
+            (
+                "{seriesQuery: a, metricsQuery: 'sum({__name__=~\"old_<<.Series>>|<<.Series>>\",<<.LabelMatchers>>})'}".to_owned(),
+                &["a", "old_a"],
+                &[],
+            ),
+            (
+                "{seriesQuery: a, metricsQuery: 'sum({<<.LabelMatchers>>})'}".to_owned(),
+                &["anything"],
+                &[],
+            ),
+            // The embedded engine does not evaluate it, and offers the metric with the reason.
+            (
+                "{seriesQuery: a, metricsQuery: 'info(<<.Series>>{<<.LabelMatchers>>})'}".to_owned(),
+                &["a"],
+                &["b"],
+            ),
+        ] {
+            let names = needed(&rule);
+            for name in needs {
+                assert!(names.contains(name), "{rule}: {name}");
+            }
+            for name in needs_not {
+                assert!(!names.contains(name), "{rule}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_presets_rules_need_a_few_metrics_of_an_exporter() {
+        let (rules, _) = rules(&Config::default());
+        let names = needed_names(&rules);
+        let page = include_str!("../../tests/fixtures/pages/dcgm8.txt");
+        let of_page = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let of_page = of_page.filter_map(|line| line.split(' ').next());
+        let needed: Vec<&str> = of_page.filter(|name| names.contains(name)).collect();
+        assert_eq!(needed.len(), 11, "{needed:?}");
+        assert!(needed.contains(&"DCGM_FI_DEV_GPU_UTIL"));
+        assert!(names.contains("DCGM_CUSTOM_PROCESS_SM_UTIL"));
     }
 
     #[test]

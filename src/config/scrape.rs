@@ -32,6 +32,9 @@ pub struct ScrapeConfig {
     /// of all namespaces are said to do, since an exporter names the pods it tells of: name the exporters' own namespaces
     /// where tenants are not trusted.
     pub preset_namespaces: Vec<String>,
+    /// Which metrics are kept of the exporters that the presets find: `needed` (the default), those that a rule's
+    /// `seriesQuery`, `seriesFilters` and `name` let through and those that its `metricsQuery` names; or `all`.
+    pub keep: Keep,
     /// Jobs in Prometheus's syntax (`scrape_configs` of a `prometheus.yml`).
     pub scrape_configs: Vec<Job>,
     /// Bounds on what scraping may cost.
@@ -45,10 +48,21 @@ impl Default for ScrapeConfig {
             timeout: Duration::from_secs(10),
             presets: vec![Preset::DcgmExporter],
             preset_namespaces: Vec::new(),
+            keep: Keep::Needed,
             scrape_configs: Vec::new(),
             limits: ScrapeLimits::default(),
         }
     }
+}
+
+/// Which metrics of a page are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Those that some rule needs. The lines of others are passed over unread.
+    Needed,
+    /// All that `metric_relabel_configs` leave.
+    All,
 }
 
 /// A job that comes with this program.

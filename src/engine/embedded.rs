@@ -36,6 +36,18 @@ pub fn longest_range(query: &str) -> Duration {
     Query::compile(query).map_or(Duration::ZERO, |query| query.longest_range())
 }
 
+/// The matchers of each selector of a query; `None` where the embedded engine does not evaluate it.
+pub fn selectors(query: &str) -> Option<Vec<Vec<Matcher>>> {
+    let query = Query::compile(query).ok()?;
+    Some(
+        query
+            .selectors()
+            .into_iter()
+            .map(<[Matcher]>::to_vec)
+            .collect(),
+    )
+}
+
 /// PromQL over the store.
 #[derive(Debug)]
 pub struct Embedded {

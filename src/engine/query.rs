@@ -3,7 +3,7 @@
 //! Rules ask through [`Engine`](super::Engine), and are compiled once; here every question is new, and may be a costly one.
 //! So each has bounds, and all of this is to be called where it may take its time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,11 @@ use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 use crate::promql::{self, Options, Query, ResultType, SeriesReader, Wanted};
-use crate::store::{self, Store, TargetStatus};
+use crate::store::{self, MetadataIndex, Store, TargetStatus};
 
 pub use crate::config::scrape::units::parse_duration;
 pub use crate::promql::{EvalError, Point, QueryError, Range, Series, Value};
+pub use crate::store::Metadata;
 
 use super::embedded::read;
 use super::recorded::Recorded;
@@ -23,6 +24,11 @@ use super::recorded::Recorded;
 /// The series that Prometheus writes about a target and that this module reads back.
 const UP: &str = "up";
 const SCRAPE_DURATION: &str = "scrape_duration_seconds";
+
+/// What a sample's name may have behind its family's.
+const ENDINGS: [&str; 8] = [
+    "_total", "_created", "_bucket", "_sum", "_count", "_gsum", "_gcount", "_info",
+];
 
 /// Where the samples are.
 #[derive(Debug)]
@@ -35,6 +41,7 @@ enum Samples {
 #[derive(Debug)]
 pub struct QueryService {
     samples: Samples,
+    metadata: Arc<MetadataIndex>,
 }
 
 /// What bounds one evaluation.
@@ -99,6 +106,7 @@ impl QueryService {
     pub fn over(store: Arc<Store>) -> Self {
         Self {
             samples: Samples::Stored(store),
+            metadata: Arc::default(),
         }
     }
 
@@ -106,7 +114,34 @@ impl QueryService {
     pub fn over_recording(recorded: Recorded) -> Self {
         Self {
             samples: Samples::Recorded(recorded),
+            metadata: Arc::default(),
         }
+    }
+
+    /// The same, which knows what pages say of their metrics.
+    #[must_use]
+    pub fn with_metadata(self, metadata: Arc<MetadataIndex>) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// What is known of the metric families whose samples there are, or of one of them. A family has the name that its page
+    /// declares, without the ending of a sample's name.
+    pub fn metadata(&self, family: Option<&str>) -> BTreeMap<String, Metadata> {
+        let every_time = Span {
+            start: Timestamp::from_millis(i64::MIN),
+            end: Timestamp::from_millis(i64::MAX),
+        };
+        let names = self.label_values(METRIC_NAME, &[], every_time);
+        let families = names.iter().flat_map(|name| {
+            let endings = ENDINGS
+                .iter()
+                .filter_map(|ending| name.strip_suffix(ending));
+            endings.chain([&**name])
+        });
+        families
+            .filter(|name| family.is_none_or(|wanted| wanted == *name))
+            .filter_map(|name| Some((name.to_owned(), self.metadata.get(name)?)))
+            .collect()
     }
 
     /// The value of a query at one time.

@@ -5,82 +5,164 @@ use crate::model::time::Timestamp;
 use super::series::{is_blank, skip_blanks};
 use super::{DropReason, Format};
 
-/// Reads value and timestamp from `line[at..]`. An exemplar or comment (` # …`) after them is not looked at.
+/// What follows the series on a line.
+pub(super) struct Tail {
+    /// The value.
+    pub(super) value: f64,
+    /// The timestamp, if there is one.
+    pub(super) timestamp: Option<Timestamp>,
+    /// Where an exemplar or comment (` # …`) begins, which is not looked at; else the line's length.
+    pub(super) end: usize,
+}
+
+/// Reads value and timestamp from `body[at..end]`. A line ends at `end`: the body does too, or a line break stands there.
 #[inline]
-pub(super) fn tail(
-    line: &[u8],
-    at: usize,
-    format: Format,
-) -> Result<(f64, Option<Timestamp>), DropReason> {
-    let (token, at) = token(line, at);
-    let value = value(token).ok_or(DropReason::Value)?;
+pub(super) fn tail(body: &[u8], at: usize, end: usize, format: Format) -> Result<Tail, DropReason> {
+    // What looks at several bytes at a time sees some beyond the line; nothing of a number goes on behind a line break.
+    let line = &body[..end];
+    let at = skip_blanks(line, at);
+    let (value, at) = match plain(body, at, end) {
+        Some(read) => read,
+        None => by_token(line, at, value).ok_or(DropReason::Value)?,
+    };
+    let at = skip_blanks(line, at);
     if at == line.len() || line[at] == b'#' {
-        return Ok((value, None));
+        return Ok(Tail {
+            value,
+            timestamp: None,
+            end: at,
+        });
     }
-    let (token, at) = self::token(line, at);
-    let timestamp = timestamp(token, format).ok_or(DropReason::Timestamp)?;
+    let (millis, at) = match format {
+        Format::Text => match plain_millis(body, at, end) {
+            Some(read) => Some(read),
+            None => by_token(line, at, whole_millis),
+        },
+        Format::OpenMetrics => by_token(line, at, |token| nearest_millis(self::value(token)?)),
+    }
+    .ok_or(DropReason::Timestamp)?;
+    let at = skip_blanks(line, at);
     if at == line.len() || line[at] == b'#' {
-        return Ok((value, Some(timestamp)));
+        let timestamp = Some(Timestamp::from_millis(millis));
+        return Ok(Tail {
+            value,
+            timestamp,
+            end: at,
+        });
     }
     Err(DropReason::Trailing)
 }
 
-/// The token at or after `at`, and where the next one begins.
-#[inline]
-fn token(line: &[u8], at: usize) -> (&[u8], usize) {
-    let start = skip_blanks(line, at);
-    let length = line[start..]
-        .iter()
-        .position(|byte| is_blank(*byte))
-        .unwrap_or(line.len() - start);
-    let end = start + length;
-    (&line[start..end], skip_blanks(line, end))
+/// Reads the token at `at`, and says where it ends.
+fn by_token<T>(line: &[u8], at: usize, read: impl Fn(&[u8]) -> Option<T>) -> Option<(T, usize)> {
+    let rest = &line[at..];
+    let length = rest.iter().position(|byte| is_blank(*byte));
+    let token = &rest[..length.unwrap_or(rest.len())];
+    Some((read(token)?, at + token.len()))
 }
 
 /// A decimal number as Go's `strconv.ParseFloat` takes it, less hexadecimal digits and underscores; `None` for one that
 /// is too large. NaN is always the ordinary one: a page cannot carry a stale marker.
-#[inline]
 pub(super) fn value(token: &[u8]) -> Option<f64> {
-    match short(token) {
-        Some(value) => Some(value),
-        None => long(token),
+    match plain(token, 0, token.len()) {
+        Some((value, end)) if end == token.len() => Some(value),
+        _ => long(token),
     }
 }
 
 /// Most digits that are always below 2^53, and so exact.
-const SHORT_DIGITS: usize = 15;
+const EXACT_DIGITS: usize = 15;
 
-const POWERS_OF_TEN: [f64; SHORT_DIGITS + 1] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+/// The powers of ten that are exact.
+const POWERS_OF_TEN: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Digits with or without a point among them, what nearly all values are. Both operands of the division are exact, so
-/// that its result is the nearest number.
+/// What nearly all values are, and where it ends: a few digits, perhaps with a sign, a point or a small exponent. Digits and
+/// power of ten are exact, so that their product or quotient is the nearest number. `None` is no verdict.
 #[inline]
-fn short(token: &[u8]) -> Option<f64> {
-    if token.len() > SHORT_DIGITS {
+fn plain(text: &[u8], at: usize, line_end: usize) -> Option<(f64, usize)> {
+    let negative = text.get(at) == Some(&b'-');
+    let start = at + usize::from(negative);
+    let mut number = 0;
+    let mut at = digits(text, start, &mut number);
+    let mut length = at - start;
+    let mut power = 0;
+    if text.get(at) == Some(&b'.') {
+        let point = at;
+        at = digits(text, point + 1, &mut number);
+        power = at - point - 1;
+        length += power;
+    }
+    if length == 0 || length > EXACT_DIGITS {
         return None;
     }
-    let mut digits = 0_u64;
-    let mut point = None;
-    for (index, byte) in token.iter().enumerate() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 {
-            digits = digits * 10 + u64::from(digit);
-        } else if *byte == b'.' && point.is_none() {
-            point = Some(index);
-        } else {
+    let mut larger = 0;
+    if let Some(b'e' | b'E') = text.get(at) {
+        let sign = text.get(at + 1);
+        let start = at + 1 + usize::from(matches!(sign, Some(b'+' | b'-')));
+        let mut exponent = 0;
+        at = digits(text, start, &mut exponent);
+        if at == start || at > start + 3 {
             return None;
         }
+        let exponent = usize::try_from(exponent).ok()?;
+        if sign == Some(&b'-') {
+            power += exponent;
+        } else {
+            larger = exponent.saturating_sub(power);
+            power = power.saturating_sub(exponent);
+        }
     }
-    if token.len() == usize::from(point.is_some()) {
+    if !ends_number(text, at, line_end) {
         return None;
     }
     #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
-    let whole = digits as f64;
-    Some(point.map_or(whole, |index| {
-        whole / POWERS_OF_TEN[token.len() - index - 1]
-    }))
+    let mut value = number as f64;
+    if power > 0 {
+        value /= POWERS_OF_TEN.get(power)?;
+    } else if larger > 0 {
+        value *= POWERS_OF_TEN.get(larger)?;
+    }
+    Some((if negative { -value } else { value }, at))
+}
+
+/// Appends the digits from `at` on to `number`, which the caller holds to as many as fit, and says where they end.
+#[inline]
+fn digits(text: &[u8], mut at: usize, number: &mut u64) -> usize {
+    while let Some(byte) = text.get(at) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        *number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        at += 1;
+    }
+    at
+}
+
+/// The number that these are the digits of, if they are digits: pairs of them become numbers below 100, and the four
+/// pairs are added up by two multiplications.
+#[inline]
+fn eight_digits(block: &[u8; 8]) -> Option<u64> {
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    const PAIRS: u64 = 0x0000_00ff_0000_00ff;
+    let digits = u64::from_le_bytes(*block) ^ u64::from_ne_bytes([b'0'; 8]);
+    let above_nine = ((digits & !HIGH) + u64::from_ne_bytes([0x80 - 10; 8])) | digits;
+    if above_nine & HIGH != 0 {
+        return None;
+    }
+    let pairs = digits * 10 + (digits >> 8);
+    let first_and_third = (pairs & PAIRS).wrapping_mul(100 + (1_000_000 << 32));
+    let others = (pairs >> 16 & PAIRS).wrapping_mul(1 + (10_000 << 32));
+    Some(first_and_third.wrapping_add(others) >> 32)
+}
+
+/// Whether a number may end at `at`: there the line ends, or a blank stands.
+#[inline]
+fn ends_number(text: &[u8], at: usize, line_end: usize) -> bool {
+    at == line_end || text.get(at).is_some_and(|byte| is_blank(*byte))
 }
 
 fn long(token: &[u8]) -> Option<f64> {
@@ -96,30 +178,33 @@ fn long(token: &[u8]) -> Option<f64> {
     Some(if value.is_nan() { f64::NAN } else { value })
 }
 
-fn timestamp(token: &[u8], format: Format) -> Option<Timestamp> {
-    let millis = match format {
-        Format::Text => whole_millis(token)?,
-        Format::OpenMetrics => nearest_millis(value(token)?)?,
-    };
-    Some(Timestamp::from_millis(millis))
+/// What nearly all timestamps of text are, and where it ends. `None` is no verdict.
+#[inline]
+fn plain_millis(text: &[u8], at: usize, line_end: usize) -> Option<(i64, usize)> {
+    let mut millis = 0;
+    let mut next = at;
+    if let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk)
+        && let Some(eight) = eight_digits(block)
+    {
+        (millis, next) = (eight, at + 8);
+    }
+    let end = digits(text, next, &mut millis);
+    if !ends_number(text, end, line_end) || end == at || end > at + 18 {
+        return None;
+    }
+    Some((i64::try_from(millis).ok()?, end))
 }
 
 fn whole_millis(token: &[u8]) -> Option<i64> {
-    let (negative, digits) = match token.strip_prefix(b"-") {
-        Some(digits) => (true, digits),
+    let (negative, rest) = match token.strip_prefix(b"-") {
+        Some(rest) => (true, rest),
         None => (false, token),
     };
+    let mut millis = 0;
+    let end = digits(rest, 0, &mut millis);
     // As many digits as always fit an u64.
-    if digits.is_empty() || digits.len() > 19 {
+    if end != rest.len() || end == 0 || end > 19 {
         return None;
-    }
-    let mut millis = 0_u64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        millis = millis * 10 + u64::from(digit);
     }
     if negative {
         0_i64.checked_sub_unsigned(millis)
@@ -182,8 +267,8 @@ mod tests {
     fn what_go_refuses_is_no_value() {
         for token in [
             "", "-", "+", ".", "e5", "1e", "1e999", "-1e999", "0x10", "0x1p-3", "1_000", "1,5",
-            "true", "infi", "nano", "+NaN", "-nan", "1\0", "1\r", "٣", "--1", "1.2.3", "..",
-            "ERROR",
+            "true", "infi", "nano", "+NaN", "-nan", "1\0", "1\r", "1\r2", "1 2", "1 ", " 1", "٣",
+            "--1", "1.2.3", "..", "ERROR",
         ] {
             assert_eq!(value(token.as_bytes()), None, "{token:?}");
         }
@@ -210,7 +295,11 @@ mod tests {
             ("-", None, None),
             ("1x", None, None),
         ] {
-            let read = |format| timestamp(token.as_bytes(), format).map(Timestamp::as_millis);
+            let line = [b"1 ", token.as_bytes()].concat();
+            let read = |format| {
+                let tail = tail(&line, 0, line.len(), format).ok()?;
+                tail.timestamp.map(Timestamp::as_millis)
+            };
             assert_eq!(read(Format::Text), text, "{token}");
             assert_eq!(read(Format::OpenMetrics), openmetrics, "{token}");
         }

@@ -1,9 +1,10 @@
 //! The lines of a page, one after the other.
 
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
-use crate::model::time::Timestamp;
-
+use super::comment::{self, Comment};
+use super::near::{first_of, last_of};
+use super::number::Tail;
 use super::series::{self, Slots};
 use super::{DropReason, FamilyKind, Format, ParsedSample, Report, Sink, number};
 
@@ -15,7 +16,7 @@ pub fn parse(body: &[u8], format: Format, sink: &mut impl Sink) -> Report {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut page = Page {
         body,
-        text: std::str::from_utf8(body).ok(),
+        text: Text::Unread,
         format,
         sink,
         family: Family::default(),
@@ -29,14 +30,25 @@ pub fn parse(body: &[u8], format: Format, sink: &mut impl Sink) -> Report {
 
 struct Page<'a, S> {
     body: &'a [u8],
-    /// The whole body, if it is UTF-8: then no line needs to be checked by itself.
-    text: Option<&'a str>,
+    text: Text<'a>,
     format: Format,
     sink: &'a mut S,
     family: Family<'a>,
     kind: FamilyKind,
     slots: Slots<'a>,
     report: Report,
+}
+
+/// The body as text. It is looked at whether it is UTF-8 when the labels of a line are read for the first time, which on
+/// most pages happens only once: later the series are recognised.
+#[derive(Clone, Copy)]
+enum Text<'a> {
+    /// Nobody has looked.
+    Unread,
+    /// It is UTF-8: no line needs to be checked by itself.
+    Whole(&'a str),
+    /// Some of it is not.
+    Broken,
 }
 
 /// The metric of the latest line that began with a name.
@@ -57,20 +69,40 @@ impl<'a, S: Sink> Page<'a, S> {
         let mut next = 0;
         while next < self.body.len() {
             let start = series::skip_blanks(self.body, next);
+            if S::RECOGNISES
+                && let Some((series, at)) = self.expected(start)
+            {
+                let line_end = first_of(b'\n', b'\n', self.body, at).unwrap_or(self.body.len());
+                next = line_end + 1;
+                let end = line_end - usize::from(self.body[at..line_end].ends_with(b"\r"));
+                match self.known(at, end, series) {
+                    Ok(_) => self.report.samples += 1,
+                    Err(reason) => self.report.note(reason, &self.body[start..end]),
+                }
+                continue;
+            }
             let line_end =
                 memchr(b'\n', &self.body[start..]).map_or(self.body.len(), |length| start + length);
             next = line_end + 1;
             let end = line_end - usize::from(self.body[start..line_end].ends_with(b"\r"));
             match self.body[start..end].first() {
                 None => {}
-                Some(b'#') => match Comment::read(&self.body[start..end]) {
-                    Comment::Type(kind) => self.kind = kind,
-                    Comment::End if self.format == Format::OpenMetrics => return,
-                    Comment::End | Comment::Other => {}
-                },
+                Some(b'#') => {
+                    match Comment::read(&self.body[start..end]) {
+                        Comment::Type(kind) => self.kind = kind,
+                        Comment::End if self.format == Format::OpenMetrics => return,
+                        Comment::End | Comment::Other => {}
+                    }
+                    if self.sink.describes() {
+                        self.describe(start, end);
+                    }
+                }
                 Some(_) => match self.line(start, end) {
                     Ok(Outcome::Sample) => self.report.samples += 1,
-                    Ok(Outcome::Skipped) => self.report.skipped += 1,
+                    Ok(Outcome::Skipped) => {
+                        self.report.skipped += 1;
+                        next = self.skip_family(next);
+                    }
                     Err(reason) => {
                         self.report.note(reason, &self.body[start..end]);
                         if reason == DropReason::UnclosedQuote {
@@ -86,23 +118,21 @@ impl<'a, S: Sink> Page<'a, S> {
     fn line(&mut self, start: usize, end: usize) -> Result<Outcome, DropReason> {
         let bytes = &self.body[start..end];
         let bare = self.enter_family(bytes)?;
-        // A label set that does not end here is read even so: what follows may be the rest of a value with a line break.
-        if bare > 0 && !self.family.wanted && likely_series(bytes, bare).is_some() {
-            return Ok(Outcome::Skipped);
-        }
-        let line = match self.text {
-            Some(text) => &text[start..end],
-            None => std::str::from_utf8(bytes).map_err(|_| DropReason::Encoding)?,
-        };
-        if S::RECOGNISES
-            && bare > 0
-            && let Some(end) = likely_series(bytes, bare)
-            && let Some(series) = self.sink.recognise(&bytes[..end], self.kind)
+        if bare > 0
+            && let Some(likely) = likely_series(bytes, bare)
         {
-            let (value, timestamp) = self.number(bytes, end, self.family.dcgm)?;
-            self.sink.recognised(series, value, timestamp);
-            return Ok(Outcome::Sample);
+            // A label set that does not end here is read even so: what follows may be the rest of a value with a line
+            // break.
+            if !self.family.wanted {
+                return Ok(Outcome::Skipped);
+            }
+            if S::RECOGNISES
+                && let Some(series) = self.sink.recognise(&bytes[..likely], self.kind)
+            {
+                return self.known(start + likely, end, series);
+            }
         }
+        let line = self.text(start, end).ok_or(DropReason::Encoding)?;
         let series = series::read(line, bare, self.kind, &mut self.slots)?;
         let dcgm = if bare > 0 {
             self.family.dcgm
@@ -111,16 +141,84 @@ impl<'a, S: Sink> Page<'a, S> {
         } else {
             return Ok(Outcome::Skipped);
         };
-        let (value, timestamp) = self.number(bytes, series.end, dcgm)?;
+        let tail = self.number(start + series.end, end, dcgm)?;
         self.sink.sample(&ParsedSample {
             name: &series.name,
             labels: &self.slots.labels[..series.labels],
-            value,
-            timestamp,
+            value: tail.value,
+            timestamp: tail.timestamp,
             series_text: &bytes[..series.end],
             kind: self.kind,
         });
         Ok(Outcome::Sample)
+    }
+
+    #[cold]
+    fn describe(&mut self, start: usize, end: usize) {
+        if let Some(line) = self.text(start, end)
+            && let Some((family, description)) = comment::description(line)
+        {
+            self.sink.describe(&family, &description);
+        }
+    }
+
+    /// Passes over the lines of the unwanted family that follow, from `next` on; the first other line begins at the result.
+    fn skip_family(&mut self, mut next: usize) -> usize {
+        let name = self.family.name;
+        while let Some(rest) = self.body.get(next..)
+            && rest.starts_with(name)
+            && matches!(rest.get(name.len()), Some(b'{' | b' ' | b'\t'))
+        {
+            let length = memchr(b'\n', rest).unwrap_or(rest.len());
+            if likely_series(&rest[..length], name.len()).is_none() {
+                break;
+            }
+            self.report.skipped += 1;
+            next += length + 1;
+        }
+        next
+    }
+
+    /// The series that the sink expects, if it begins at `start`, and where it has ended.
+    #[inline]
+    fn expected(&mut self, start: usize) -> Option<(usize, usize)> {
+        let length = self.sink.expects();
+        let text = self.body.get(start..start.checked_add(length)?)?;
+        let name = self.family.name;
+        let is_whole =
+            text.ends_with(b"}") && text.starts_with(name) && text.get(name.len()) == Some(&b'{');
+        if !is_whole || !self.family.wanted {
+            return None;
+        }
+        let series = self.sink.recognise(text, self.kind)?;
+        Some((series, start + length))
+    }
+
+    /// Reads what follows a recognised series in `body[at..end]`.
+    #[inline]
+    fn known(&mut self, at: usize, end: usize, series: usize) -> Result<Outcome, DropReason> {
+        let tail = self.number(at, end, self.family.dcgm);
+        // A number has only ASCII in it; what is wrong, or a comment, may be no text at all.
+        if tail.as_ref().map_or(at, |tail| tail.end) < end
+            && std::str::from_utf8(&self.body[at..end]).is_err()
+        {
+            return Err(DropReason::Encoding);
+        }
+        let tail = tail?;
+        self.sink.recognised(series, tail.value, tail.timestamp);
+        Ok(Outcome::Sample)
+    }
+
+    /// `body[start..end]` as text, if it is text.
+    #[inline]
+    fn text(&mut self, start: usize, end: usize) -> Option<&'a str> {
+        if let Text::Unread = self.text {
+            self.text = std::str::from_utf8(self.body).map_or(Text::Broken, Text::Whole);
+        }
+        match self.text {
+            Text::Whole(text) => Some(&text[start..end]),
+            Text::Unread | Text::Broken => std::str::from_utf8(&self.body[start..end]).ok(),
+        }
     }
 
     /// The length of the metric name before the braces, 0 where it is quoted inside them. A name other than the last
@@ -134,6 +232,11 @@ impl<'a, S: Sink> Page<'a, S> {
         {
             return Ok(known);
         }
+        self.change_family(line)
+    }
+
+    #[inline(never)]
+    fn change_family(&mut self, line: &'a [u8]) -> Result<usize, DropReason> {
         let length = series::metric_name(line);
         match line.get(length) {
             Some(b'{') if length == 0 => return Ok(0),
@@ -151,17 +254,12 @@ impl<'a, S: Sink> Page<'a, S> {
     }
 
     #[inline]
-    fn number(
-        &self,
-        line: &[u8],
-        at: usize,
-        dcgm: bool,
-    ) -> Result<(f64, Option<Timestamp>), DropReason> {
-        let (value, timestamp) = number::tail(line, at, self.format)?;
-        if dcgm && number::is_dcgm_blank(value) {
+    fn number(&self, at: usize, end: usize, dcgm: bool) -> Result<Tail, DropReason> {
+        let tail = number::tail(self.body, at, end, self.format)?;
+        if dcgm && number::is_dcgm_blank(tail.value) {
             return Err(DropReason::DcgmBlank);
         }
-        Ok((value, timestamp))
+        Ok(tail)
     }
 }
 
@@ -174,8 +272,8 @@ fn is_dcgm(name: &[u8]) -> bool {
 /// braces open and do not close.
 #[inline]
 fn likely_series(line: &[u8], bare: usize) -> Option<usize> {
-    if let Some(brace) = memrchr(b'}', &line[bare..]) {
-        return Some(bare + brace + 1);
+    if let Some(brace) = last_of(b'}', line, bare) {
+        return Some(brace + 1);
     }
     let next = series::skip_blanks(line, bare);
     (line.get(next) != Some(&b'{')).then_some(bare)
@@ -195,38 +293,4 @@ fn broken_value(rest: &[u8]) -> usize {
         return 0;
     }
     memchr(b'\n', &rest[after..]).map_or(rest.len(), |length| after + length + 1)
-}
-
-/// What a line that begins with `#` says.
-#[derive(Debug, PartialEq, Eq)]
-enum Comment {
-    Type(FamilyKind),
-    End,
-    Other,
-}
-
-impl Comment {
-    fn read(line: &[u8]) -> Self {
-        let start = series::skip_blanks(line, 1);
-        let text = line[start..].trim_ascii_end();
-        match text.strip_prefix(b"TYPE") {
-            _ if start == 1 => Self::Other,
-            Some(rest) if rest.first().is_none_or(|byte| series::is_blank(*byte)) => {
-                Self::Type(declared_kind(rest))
-            }
-            None if text == b"EOF" => Self::End,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// The kind in `NAME TYPE`; plain where that is not what stands there. The name does not matter.
-fn declared_kind(text: &[u8]) -> FamilyKind {
-    let text = text.trim_ascii();
-    let type_at = text.iter().rposition(|byte| series::is_blank(*byte));
-    match type_at.map(|blank| &text[blank + 1..]) {
-        Some(b"histogram") => FamilyKind::Histogram,
-        Some(b"summary") => FamilyKind::Summary,
-        _ => FamilyKind::Plain,
-    }
 }

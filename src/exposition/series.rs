@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
-
 use crate::model::labels::METRIC_NAME;
 
+use super::near::first_of;
 use super::{DropReason, FamilyKind, bounds};
 
 /// Most labels that a sample may have.
@@ -17,16 +16,68 @@ pub(super) type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 pub(super) struct Slots<'a> {
     /// The labels of the line.
     pub(super) labels: [Label<'a>; MAX_LABELS],
-    /// What was last found as an unquoted name in this place. Lines of a metric mostly have the same names in the same
-    /// order, and comparing is faster than finding the end of a name.
-    names: [&'a str; MAX_LABELS],
+    /// How the labels began on an earlier line. Lines of a metric mostly have the same names in the same order, and comparing
+    /// is faster than finding the end of a name.
+    heads: [Head<'a>; HEADS],
+    /// How many of `heads` are known to name different labels, none of them `__name__`. A line whose labels begin like
+    /// these needs no look at whether a name stands there twice.
+    distinct: usize,
+}
+
+/// How many labels of a line are remembered for the next one.
+const HEADS: usize = 32;
+
+/// How a label begins: `name="`.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    text: &'a str,
+    /// The text's first bytes, and which of these bits are some.
+    start: u128,
+    mask: u128,
+    /// The name's [`signature`].
+    signature: u64,
+}
+
+impl<'a> Head<'a> {
+    const NONE: Self = Self {
+        text: "",
+        start: 0,
+        mask: 0,
+        signature: 0,
+    };
+
+    fn new(text: &'a str, signature: u64) -> Self {
+        let mut start = [0; 16];
+        let mut mask = [0; 16];
+        for (index, byte) in text.bytes().take(16).enumerate() {
+            (start[index], mask[index]) = (byte, u8::MAX);
+        }
+        let (start, mask) = (u128::from_le_bytes(start), u128::from_le_bytes(mask));
+        Self {
+            text,
+            start,
+            mask,
+            signature,
+        }
+    }
+
+    /// Whether `line` begins with it.
+    #[inline]
+    fn begins(&self, line: &[u8]) -> bool {
+        match line.first_chunk() {
+            Some(start) if (u128::from_le_bytes(*start) ^ self.start) & self.mask != 0 => false,
+            Some(_) if self.text.len() <= 16 => true,
+            _ => line.starts_with(self.text.as_bytes()),
+        }
+    }
 }
 
 impl Default for Slots<'_> {
     fn default() -> Self {
         Self {
             labels: [const { (Cow::Borrowed(""), Cow::Borrowed("")) }; MAX_LABELS],
-            names: [""; MAX_LABELS],
+            heads: [Head::NONE; HEADS],
+            distinct: 0,
         }
     }
 }
@@ -95,47 +146,33 @@ struct LabelSet<'a, 'l> {
 
 impl<'a> LabelSet<'a, '_> {
     /// Reads from behind the opening brace to behind the closing one, and says where that is.
+    #[inline]
     fn read(&mut self, mut at: usize) -> Result<usize, DropReason> {
         let bytes = self.line.as_bytes();
         loop {
-            at = skip_blanks(bytes, at);
-            let (name, after) = match bytes.get(at) {
-                Some(b'}') => break,
-                Some(b'"') => {
-                    let (text, after) = Raw::quoted(self.line, at)?;
-                    let after = skip_blanks(bytes, after);
-                    if let Some(b',' | b'}') = bytes.get(after) {
-                        self.set_name(text.decode())?;
-                        at = after + usize::from(bytes[after] == b',');
-                        continue;
+            let value = match self.known_name(at) {
+                Some(value) => value,
+                None => {
+                    at = skip_blanks(bytes, at);
+                    if bytes.get(at) == Some(&b'}') {
+                        break;
                     }
-                    (text, after)
+                    match self.name(at)? {
+                        Name::Label(value) => value,
+                        Name::Metric(end) => {
+                            at = end + usize::from(bytes[end] == b',');
+                            continue;
+                        }
+                    }
                 }
-                Some(_) => {
-                    let text = self.bare_name(at);
-                    let name = Raw {
-                        text,
-                        escaped: false,
-                    };
-                    (name, skip_blanks(bytes, at + text.len()))
-                }
-                None => return Err(DropReason::Separator),
             };
-            if name.text.is_empty() || bytes.get(after) != Some(&b'=') {
-                return Err(DropReason::LabelName);
-            }
-            at = skip_blanks(bytes, after + 1);
-            if bytes.get(at) != Some(&b'"') {
-                return Err(DropReason::LabelValue);
-            }
-            let (value, after) = Raw::quoted(self.line, at)?;
-            self.push(name, value)?;
-            at = match bytes.get(after) {
-                Some(b',') => after + 1,
-                Some(b'}') => after,
+            at = self.value(value)?;
+            at = match bytes.get(at) {
+                Some(b',') => at + 1,
+                Some(b'}') => break,
                 // Prometheus takes a blank for a comma.
                 Some(b' ' | b'\t') => {
-                    let next = skip_blanks(bytes, after);
+                    let next = skip_blanks(bytes, at);
                     next + usize::from(bytes.get(next) == Some(&b','))
                 }
                 _ => return Err(DropReason::Separator),
@@ -147,20 +184,104 @@ impl<'a> LabelSet<'a, '_> {
         Ok(at + 1)
     }
 
-    /// The unquoted label name at `at`; empty where there is none.
+    /// Takes the label name at `at` if the same one stood in this place on the line before, and says where its value begins.
     #[inline]
-    fn bare_name(&mut self, at: usize) -> &'a str {
-        let bytes = self.line.as_bytes();
-        let Some(known) = self.slots.names.get_mut(self.filled) else {
-            return &self.line[at..name_end(bytes, at, LABEL_START, LABEL)];
-        };
-        let ends = bytes.get(at + known.len()) == Some(&b'=');
-        if !ends || !bytes[at..].starts_with(known.as_bytes()) {
-            *known = &self.line[at..name_end(bytes, at, LABEL_START, LABEL)];
+    fn known_name(&mut self, at: usize) -> Option<usize> {
+        if self.filled >= self.slots.distinct {
+            return None;
         }
-        known
+        let head = &self.slots.heads[self.filled];
+        if !head.begins(self.line.as_bytes().get(at..)?) {
+            return None;
+        }
+        self.slots.labels[self.filled].0 = Cow::Borrowed(&head.text[..head.text.len() - 2]);
+        self.seen |= head.signature;
+        Some(at + head.text.len())
     }
 
+    /// Reads any name at `at`, the metric's or a label's.
+    #[inline(never)]
+    fn name(&mut self, at: usize) -> Result<Name, DropReason> {
+        let bytes = self.line.as_bytes();
+        let quoted = bytes.get(at) == Some(&b'"');
+        let (name, after) = if quoted {
+            let (text, after) = string(self.line, at + 1, closing(self.line, at + 1)?)?;
+            let after = skip_blanks(bytes, after);
+            if let Some(b',' | b'}') = bytes.get(after) {
+                self.set_name(text)?;
+                return Ok(Name::Metric(after));
+            }
+            (text, after)
+        } else if at < bytes.len() {
+            let end = name_end(bytes, at, LABEL_START, LABEL);
+            (Cow::Borrowed(&self.line[at..end]), skip_blanks(bytes, end))
+        } else {
+            return Err(DropReason::Separator);
+        };
+        if name.is_empty() || bytes.get(after) != Some(&b'=') {
+            return Err(DropReason::LabelName);
+        }
+        let quote = skip_blanks(bytes, after + 1);
+        if bytes.get(quote) != Some(&b'"') {
+            return Err(DropReason::LabelValue);
+        }
+        // What comes of the value is told before what is wrong with the name.
+        string(self.line, quote + 1, closing(self.line, quote + 1)?)?;
+        let signature = self.check(&name)?;
+        let (index, length) = (self.filled, name.len());
+        self.slots.labels[index].0 = name;
+        self.seen |= signature;
+        self.slots.distinct = self.slots.distinct.min(index);
+        if !quoted
+            && quote == at + length + 1
+            && self.slots.distinct == index
+            && let Some(head) = self.slots.heads.get_mut(index)
+        {
+            *head = Head::new(&self.line[at..=quote], signature);
+            self.slots.distinct = index + 1;
+        }
+        Ok(Name::Label(quote + 1))
+    }
+
+    /// Whether the label of this name may be the next one; its signature.
+    fn check(&self, name: &str) -> Result<u64, DropReason> {
+        // Prometheus finds no metric name where only this label gives it, and two where another gives it too.
+        if name == METRIC_NAME {
+            return Err(DropReason::MetricName);
+        }
+        let before = &self.slots.labels[..self.filled];
+        let signature = signature(name.as_bytes());
+        if self.seen & signature != 0 && before.iter().any(|(other, _)| *other == name) {
+            return Err(DropReason::DuplicateLabel);
+        }
+        if self.filled == MAX_LABELS {
+            return Err(DropReason::TooManyLabels);
+        }
+        Ok(signature)
+    }
+
+    /// Takes the value that begins at `at`, behind its quote, for the label whose name was taken last, and says where it
+    /// has ended.
+    #[inline]
+    fn value(&mut self, at: usize) -> Result<usize, DropReason> {
+        let end = closing(self.line, at)?;
+        let label = &mut self.slots.labels[self.filled];
+        self.filled += 1;
+        if self.line.as_bytes()[end] == b'"' && (self.bound.is_empty() || label.0 != self.bound) {
+            self.empty |= end == at;
+            label.1 = Cow::Borrowed(&self.line[at..end]);
+            return Ok(end + 1);
+        }
+        let (mut value, end) = string(self.line, at, end)?;
+        if label.0 == self.bound {
+            value = bounds::normalise(value);
+        }
+        self.empty |= value.is_empty();
+        label.1 = value;
+        Ok(end)
+    }
+
+    #[cold]
     fn leave_out_empty(&mut self) {
         let mut kept = 0;
         for index in 0..self.filled {
@@ -179,60 +300,14 @@ impl<'a> LabelSet<'a, '_> {
         self.name = Some(name);
         Ok(())
     }
+}
 
-    #[inline]
-    fn push(&mut self, name: Raw<'a>, value: Raw<'a>) -> Result<(), DropReason> {
-        if name.escaped || value.escaped || name.text == self.bound {
-            return self.push_changed(name.decode(), value.decode());
-        }
-        let slot = self.slot(name.text)?;
-        slot.0 = Cow::Borrowed(name.text);
-        slot.1 = Cow::Borrowed(value.text);
-        self.empty |= value.text.is_empty();
-        Ok(())
-    }
-
-    #[inline(never)]
-    fn push_changed(
-        &mut self,
-        name: Cow<'a, str>,
-        mut value: Cow<'a, str>,
-    ) -> Result<(), DropReason> {
-        if name == self.bound {
-            value = bounds::normalise(value);
-        }
-        self.empty |= value.is_empty();
-        let slot = self.slot(&name)?;
-        *slot = (name, value);
-        Ok(())
-    }
-
-    /// Where the label of this name goes, if there may be one.
-    #[inline]
-    fn slot(&mut self, name: &str) -> Result<&mut Label<'a>, DropReason> {
-        // Prometheus finds no metric name where only this label gives it, and two where another gives it too.
-        if name == METRIC_NAME {
-            return Err(DropReason::MetricName);
-        }
-        let bit = signature(name.as_bytes());
-        if self.seen & bit != 0 && self.has(name) {
-            return Err(DropReason::DuplicateLabel);
-        }
-        self.seen |= bit;
-        let slot = self
-            .slots
-            .labels
-            .get_mut(self.filled)
-            .ok_or(DropReason::TooManyLabels)?;
-        self.filled += 1;
-        Ok(slot)
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.slots.labels[..self.filled]
-            .iter()
-            .any(|(other, _)| *other == name)
-    }
+/// What a name in braces was.
+enum Name {
+    /// A label's; its value begins here, behind the quote.
+    Label(usize),
+    /// The metric's; it has ended here.
+    Metric(usize),
 }
 
 /// One of 64 bits, by length and ends of the name, which is not empty.
@@ -242,46 +317,26 @@ fn signature(name: &[u8]) -> u64 {
     1 << ((ends + name.len()) % 64)
 }
 
-/// A name or value as it is written, without its quotes. Two plain fields, so that it travels in registers.
-#[derive(Clone, Copy)]
-struct Raw<'a> {
-    text: &'a str,
-    escaped: bool,
+/// Where the quoted text that begins at `start`, behind its quote, ends or has its first backslash.
+#[inline]
+fn closing(line: &str, start: usize) -> Result<usize, DropReason> {
+    first_of(b'"', b'\\', line.as_bytes(), start).ok_or(DropReason::UnclosedQuote)
 }
 
-impl<'a> Raw<'a> {
-    /// The string whose opening quote is at `open`, and where it has ended.
-    #[inline]
-    fn quoted(line: &'a str, open: usize) -> Result<(Self, usize), DropReason> {
-        let bytes = line.as_bytes();
-        let start = open + 1;
-        let mut from = start;
-        loop {
-            let rest = bytes.get(from..).unwrap_or_default();
-            let end = from + memchr2(b'"', b'\\', rest).ok_or(DropReason::UnclosedQuote)?;
-            if bytes[end] == b'"' {
-                let raw = Self {
-                    text: &line[start..end],
-                    escaped: from > start,
-                };
-                return Ok((raw, end + 1));
-            }
-            from = end + 2;
-        }
+/// The quoted text that begins at `start`, and what follows it; at `at` it ends or has its first backslash.
+fn string(line: &str, start: usize, mut at: usize) -> Result<(Cow<'_, str>, usize), DropReason> {
+    let bytes = line.as_bytes();
+    if bytes[at] == b'"' {
+        return Ok((Cow::Borrowed(&line[start..at]), at + 1));
     }
-
-    /// What is meant. An unknown escape stays as it is written.
-    #[inline]
-    fn decode(self) -> Cow<'a, str> {
-        if self.escaped {
-            Cow::Owned(unescape(self.text))
-        } else {
-            Cow::Borrowed(self.text)
-        }
+    while bytes[at] == b'\\' {
+        at = closing(line, at + 2)?;
     }
+    Ok((Cow::Owned(unescape(&line[start..at])), at + 1))
 }
 
-fn unescape(raw: &str) -> String {
+/// What is meant. An unknown escape stays as it is written.
+pub(super) fn unescape(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut chars = raw.chars();
     while let Some(char) = chars.next() {

@@ -4,6 +4,7 @@ use regex::Regex;
 
 use crate::config::Fault;
 use crate::config::rules::{NameMapping, RegexFilter};
+use crate::model::names::NameCondition;
 
 /// A rule's name filters and its naming.
 #[derive(Clone, Debug)]
@@ -64,6 +65,18 @@ impl Naming {
             matches,
             expansion,
         })
+    }
+
+    /// What these filters leave of a condition on the series' name.
+    pub(super) fn restrict(&self, condition: NameCondition) -> NameCondition {
+        let filtered = self
+            .filters
+            .iter()
+            .fold(condition, |condition, filter| match filter {
+                Filter::Is(regex) => condition.and(regex, true),
+                Filter::IsNot(regex) => condition.and(regex, false),
+            });
+        filtered.and(&self.matches, true)
     }
 
     /// The metric's name for this series; `None` where the rule leaves the series out.

@@ -3,25 +3,31 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::exposition::{FamilyKind, ParsedSample, Report, Sink, parse};
+use crate::exposition::{Description, FamilyKind, ParsedSample, Report, Sink, parse};
 use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::time::Timestamp;
-use crate::store::{Scrape, TargetWriter};
+use crate::store::{MetadataIndex, Scrape, TargetWriter};
 use crate::targets::relabel::{LabelMap, set};
 use crate::targets::{Settings, Target};
 
-use super::ScrapeError;
 use super::fetch::Page;
+use super::kept::Filter;
 use super::series::{KnownSeries, Verdict};
+use super::{KeptMetrics, ScrapeError};
 
 /// How far ahead of its scrape a timestamp may be (`scrape/scrape.go`, `maxAheadTime`).
 const AHEAD: Duration = Duration::from_secs(600);
+
+/// Why a sample of no rule's metric is dropped.
+const NOT_NEEDED: &str = "not_needed";
 
 /// What became of a page.
 #[derive(Debug, Default)]
 pub(super) struct Ingested {
     /// What became of its lines.
     pub(super) report: Report,
+    /// Samples of series that were not known.
+    pub(super) unknown: usize,
     /// Samples that were kept.
     pub(super) kept: usize,
     /// Samples that were not, by the reason's name.
@@ -36,12 +42,17 @@ pub(super) fn ingest(
     page: &Page,
     at: Timestamp,
     target: &Target,
+    kept: &KeptMetrics,
+    metadata: Option<&MetadataIndex>,
     known: &mut KnownSeries,
     writer: &mut TargetWriter,
 ) -> (Ingested, Result<(), ScrapeError>) {
     known.begin();
     let mut sink = Ingest {
         target,
+        kept,
+        metadata,
+        filter: kept.filter(&target.settings.job),
         known,
         scrape: writer.begin(at),
         latest: at.plus(AHEAD),
@@ -66,6 +77,9 @@ pub(super) fn ingest(
 
 struct Ingest<'a> {
     target: &'a Target,
+    kept: &'a KeptMetrics,
+    metadata: Option<&'a MetadataIndex>,
+    filter: Filter,
     known: &'a mut KnownSeries,
     scrape: Scrape<'a>,
     latest: Timestamp,
@@ -84,6 +98,8 @@ impl Ingest<'_> {
         }
         match &report.example {
             _ if self.done.kept > 0 => Ok(()),
+            // A page without anything that a rule needs is a good page.
+            _ if report.skipped > 0 || self.done.dropped.contains_key(NOT_NEEDED) => Ok(()),
             _ if report.samples > 0 => Err(ScrapeError::NoneKept(report.samples)),
             Some((reason, line)) => Err(ScrapeError::Unreadable {
                 reason: reason.to_string(),
@@ -101,6 +117,7 @@ impl Ingest<'_> {
         let slot = match verdict {
             Verdict::Keep(slot) => slot,
             Verdict::Relabelled => return self.drop("relabelled"),
+            Verdict::NotNeeded => return self.drop(NOT_NEEDED),
             Verdict::LabelLimit => return self.drop("label_limit"),
         };
         self.after_rules += 1;
@@ -126,6 +143,9 @@ impl Ingest<'_> {
         if !settings.metric_relabeling.apply(&mut labels) || !labels.contains_key(METRIC_NAME) {
             return Some(Verdict::Relabelled);
         }
+        if self.filter == Filter::AfterRules && !self.kept.needs(&labels[METRIC_NAME]) {
+            return Some(Verdict::NotNeeded);
+        }
         if passes_limit(&labels, settings) {
             return Some(Verdict::LabelLimit);
         }
@@ -137,8 +157,14 @@ impl Ingest<'_> {
 impl Sink for Ingest<'_> {
     const RECOGNISES: bool = true;
 
-    fn wants(&mut self, _: &[u8]) -> bool {
-        !self.full()
+    fn wants(&mut self, name: &[u8]) -> bool {
+        let needed = || std::str::from_utf8(name).is_ok_and(|name| self.kept.needs(name));
+        !self.full() && (self.filter != Filter::ByPage || needed())
+    }
+
+    #[inline]
+    fn expects(&self) -> usize {
+        self.known.expects()
     }
 
     #[inline]
@@ -152,10 +178,26 @@ impl Sink for Ingest<'_> {
         self.take(verdict, value, timestamp);
     }
 
+    fn describes(&self) -> bool {
+        self.metadata.is_some()
+    }
+
+    fn describe(&mut self, family: &str, description: &Description<'_>) {
+        let Some(metadata) = self.metadata else {
+            return;
+        };
+        match description {
+            Description::Kind(kind) => metadata.set_kind(family, kind),
+            Description::Help(help) => metadata.set_help(family, help),
+            Description::Unit(unit) => metadata.set_unit(family, unit),
+        }
+    }
+
     fn sample(&mut self, sample: &ParsedSample<'_>) {
         if self.full() {
             return;
         }
+        self.done.unknown += 1;
         let Some(verdict) = self.judge(sample) else {
             self.after_rules += 1;
             return self.drop("store_limit");

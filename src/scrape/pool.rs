@@ -12,12 +12,12 @@ use tracing::{Instrument, error, error_span};
 
 use crate::config::scrape::ScrapeLimits;
 use crate::model::labels::Labels;
-use crate::store::{Store, TargetInfo};
+use crate::store::{MetadataIndex, Store, TargetInfo};
 use crate::targets::{Target, TargetSet};
 
-use super::Statistics;
 use super::fetch::Fetcher;
 use super::task::{Shared, Task};
+use super::{KeptMetrics, Statistics};
 
 /// Scrapes the latest of `targets` into `store` until `cancel`; then every scrape has ended.
 ///
@@ -30,12 +30,16 @@ pub async fn run(
     store: Arc<Store>,
     mut targets: watch::Receiver<Arc<TargetSet>>,
     limits: ScrapeLimits,
+    kept: Arc<KeptMetrics>,
+    metadata: Arc<MetadataIndex>,
     statistics: Arc<Statistics>,
     cancel: CancellationToken,
 ) -> Result<(), reqwest::Error> {
     let shared = Arc::new(Shared {
         fetcher: Fetcher::new(&limits)?,
         turns: Semaphore::new(limits.concurrency.min(Semaphore::MAX_PERMITS)),
+        kept,
+        metadata,
         statistics,
     });
     let mut pool = Pool {

@@ -15,6 +15,8 @@ pub(super) enum Verdict {
     Keep(Slot),
     /// A rule drops it.
     Relabelled,
+    /// No rule needs it.
+    NotNeeded,
     /// It has too many labels, or too long ones.
     LabelLimit,
 }
@@ -39,7 +41,7 @@ pub(super) struct KnownSeries {
     jumps: u32,
     /// By hash; made for a page that is in another order, and dropped after it.
     places: Option<HashMap<u64, u32, foldhash::fast::FixedState>>,
-    round: u32,
+    round: u16,
     seen: usize,
 }
 
@@ -49,11 +51,15 @@ struct Entry {
     hash: u64,
     /// The slot, or one of the other verdicts.
     verdict: u32,
-    round: u32,
+    /// How many bytes the text has; 0 for more than fit.
+    length: u16,
+    /// The page it was last on. Only whether it is the latest counts.
+    round: u16,
 }
 
 const RELABELLED: u32 = u32::MAX;
 const LABEL_LIMIT: u32 = u32::MAX - 1;
+const NOT_NEEDED: u32 = u32::MAX - 2;
 
 impl KnownSeries {
     /// Begins a page.
@@ -61,6 +67,13 @@ impl KnownSeries {
         self.round = self.round.wrapping_add(1);
         (self.cursor, self.jumps, self.seen) = (0, 0, 0);
         self.before = self.entries.len();
+    }
+
+    /// How many bytes the text of the next series has, if the page is in the order of the one before; else 0.
+    #[inline]
+    pub(super) fn expects(&self) -> usize {
+        let next = self.entries.get(self.cursor);
+        next.map_or(0, |entry| usize::from(entry.length))
     }
 
     /// The number of the series written like this.
@@ -104,6 +117,7 @@ impl KnownSeries {
         match entry.verdict {
             RELABELLED => Verdict::Relabelled,
             LABEL_LIMIT => Verdict::LabelLimit,
+            NOT_NEEDED => Verdict::NotNeeded,
             slot => Verdict::Keep(slot),
         }
     }
@@ -115,13 +129,16 @@ impl KnownSeries {
             Verdict::Keep(slot) => slot,
             Verdict::Relabelled => RELABELLED,
             Verdict::LabelLimit => LABEL_LIMIT,
+            Verdict::NotNeeded => NOT_NEEDED,
         };
+        let length = u16::try_from(text.len()).unwrap_or(0);
         if let (Some(places), Ok(place)) = (&mut self.places, u32::try_from(self.entries.len())) {
             places.insert(hash, place);
         }
         self.entries.push(Entry {
             hash,
             verdict,
+            length,
             round,
         });
         self.seen += 1;

@@ -31,8 +31,10 @@ pub struct Counts {
     pub bytes: u64,
     /// Samples kept.
     pub samples: u64,
-    /// Samples read but not kept: `relabelled`, `label_limit`, `future`, `duplicate`, `store_limit`.
+    /// Samples read but not kept: `relabelled`, `not_needed`, `label_limit`, `future`, `duplicate`, `store_limit`.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// Lines of metrics that no rule needs, passed over unread.
+    pub skipped: u64,
     /// Lines that are no samples, by the parser's reason.
     pub lines: BTreeMap<&'static str, u64>,
 }
@@ -65,6 +67,7 @@ impl Statistics {
             Ok(()) => {
                 counts.succeeded += 1;
                 counts.samples += u64::try_from(page.kept).unwrap_or(0);
+                counts.skipped += page.report.skipped;
             }
             Err(error) => *counts.failed.entry(error.kind()).or_default() += 1,
         }

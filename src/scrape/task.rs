@@ -12,13 +12,13 @@ use tracing::{info, warn};
 use crate::exposition::DropReason;
 use crate::model::labels::Labels;
 use crate::model::time::Timestamp;
-use crate::store::TargetWriter;
+use crate::store::{MetadataIndex, TargetWriter};
 use crate::targets::Target;
 
 use super::fetch::Fetcher;
 use super::ingest::{Ingested, ingest};
 use super::series::KnownSeries;
-use super::{ScrapeError, Statistics};
+use super::{KeptMetrics, ScrapeError, Statistics};
 
 /// Within what time after the start every target is scraped once, so that a fresh process soon has data.
 const FIRST: Duration = Duration::from_secs(2);
@@ -28,6 +28,8 @@ const FIRST: Duration = Duration::from_secs(2);
 pub(super) struct Shared {
     pub(super) fetcher: Fetcher,
     pub(super) turns: Semaphore,
+    pub(super) kept: Arc<KeptMetrics>,
+    pub(super) metadata: Arc<MetadataIndex>,
     pub(super) statistics: Arc<Statistics>,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct Task {
     writer: TargetWriter,
     shared: Arc<Shared>,
     known: KnownSeries,
+    /// Whether what the next page says of its metrics may be new: the page before had new series.
+    describe: bool,
     /// The size of the last page.
     expected: usize,
     /// The series about the target: [`ABOUT`].
@@ -65,6 +69,7 @@ impl Task {
             writer,
             shared,
             known: KnownSeries::default(),
+            describe: true,
             expected: 0,
             health: Health::default(),
         }
@@ -110,7 +115,17 @@ impl Task {
             Ok(page) => {
                 size = page.bytes().len();
                 self.expected = size;
-                ingest(page, at, &self.target, &mut self.known, &mut self.writer)
+                let page = ingest(
+                    page,
+                    at,
+                    &self.target,
+                    &shared.kept,
+                    self.describe.then_some(&*shared.metadata),
+                    &mut self.known,
+                    &mut self.writer,
+                );
+                self.describe = page.0.unknown > 0;
+                page
             }
             Err(error) => (Ingested::default(), Err(error.clone())),
         };

@@ -91,14 +91,7 @@ impl<'a> Scrape<'a> {
     }
 
     /// Makes the scrape visible, whole, and ends the target's series that it did not contain.
-    ///
-    /// An empty scrape (no sample at all) is noted as a failure and ends nothing: dcgm-exporter answers 200 with an empty
-    /// body while it reloads.
     pub fn commit(mut self) {
-        if self.samples.is_empty() {
-            self.writer.failed(self.at, "answered without any sample");
-            return;
-        }
         self.committed = true;
         let writer = &mut *self.writer;
         if !self.new.is_empty() {

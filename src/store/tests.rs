@@ -99,18 +99,18 @@ fn copies_are_what_is_selected_and_keep_no_writer_waiting() {
 }
 
 #[test]
-fn a_failed_or_empty_scrape_ends_nothing_and_says_since_when() {
+fn a_failed_scrape_ends_nothing_and_says_since_when() {
     let store = Store::new(Limits::default());
     let mut writer = store.register(info("a"));
     let x = series("m", "x");
     scrape(&mut writer, at(0), &[(&x, 1.0)]);
     writer.failed(at(15), "connection refused");
-    scrape(&mut writer, at(30), &[]);
+    writer.failed(at(30), "answered 500");
     assert_eq!(read(&store, "m"), [("x".into(), vec![Some(1.0)])]);
     let status = &store.origins(&[Matcher::equal(METRIC_NAME, "m")])[0];
     assert_eq!(status.newest, Some(at(0)));
     assert_eq!(status.health.last_success, Some(at(0)));
-    let reason = "answered without any sample".to_owned();
+    let reason = "answered 500".to_owned();
     assert_eq!(
         status.health.down,
         Some(Down {

@@ -419,15 +419,18 @@ async fn what_is_about_the_server_has_prometheus_form() {
         1
     );
 
-    let unknown = json!([{"type": "unknown", "help": "", "unit": ""}]);
-    assert_eq!(
-        api.data("/api/v1/metadata").await,
-        json!({"scrape_duration_seconds": unknown, "up": unknown, "util": unknown})
-    );
-    assert_eq!(
-        api.data("/api/v1/metadata?metric=util&limit=5").await,
-        json!({"util": unknown})
-    );
+    let gauge = json!([{"type": "gauge", "help": "How busy.", "unit": "percent"}]);
+    assert_eq!(api.data("/api/v1/metadata").await, json!({"util": gauge}));
+    for (question, answer) in [
+        ("metric=util&limit=5", json!({"util": gauge})),
+        ("metric=up", json!({})),
+        // Its page says something of it, and has no sample of it.
+        ("metric=gone", json!({})),
+        ("limit=0", json!({})),
+    ] {
+        let path = format!("/api/v1/metadata?{question}");
+        assert_eq!(api.data(&path).await, answer, "{question}");
+    }
     assert_eq!(api.data("/api/v1/rules").await, json!({"groups": []}));
     assert_eq!(api.data("/api/v1/alerts").await, json!({"alerts": []}));
     let info = api.data("/api/v1/status/buildinfo").await;

@@ -15,7 +15,7 @@ use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::provider::Provider;
-use gpu_metrics_adapter::store::{Limits, Store, TargetInfo, TargetWriter};
+use gpu_metrics_adapter::store::{Limits, MetadataIndex, Store, TargetInfo, TargetWriter};
 use http::Request;
 use tower::ServiceExt as _;
 
@@ -103,7 +103,13 @@ impl Api {
         report(&mut down, at(0), "down", bad, 0.0);
         let new = register(&store, "new", "10.0.0.9:9400");
 
-        let service = Arc::new(QueryService::over(Arc::clone(&store)));
+        let metadata = Arc::new(MetadataIndex::default());
+        metadata.set_kind("util", "gauge");
+        metadata.set_help("util", "How busy.");
+        metadata.set_unit("util", "percent");
+        metadata.set_kind("gone", "gauge");
+        let service = QueryService::over(Arc::clone(&store)).with_metadata(metadata);
+        let service = Arc::new(service);
         let provider = Provider::new(
             Vec::new(),
             Duration::from_secs(45),

@@ -7,13 +7,14 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpu_metrics_adapter::config::scrape::{ScrapeConfig, ScrapeLimits};
+use gpu_metrics_adapter::config::scrape::{Keep, ScrapeConfig, ScrapeLimits};
 use gpu_metrics_adapter::model::labels::Labels;
 use gpu_metrics_adapter::model::matcher::Matcher;
+use gpu_metrics_adapter::model::names::{NameCondition, NeededNames};
 use gpu_metrics_adapter::model::sample::Sample;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::scrape::{self, Statistics};
-use gpu_metrics_adapter::store::{Limits, Store};
+use gpu_metrics_adapter::scrape::{self, KeptMetrics, Statistics};
+use gpu_metrics_adapter::store::{Limits, MetadataIndex, Store};
 use gpu_metrics_adapter::targets::{self, TargetSet};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,6 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Scraper {
     store: Arc<Store>,
     statistics: Arc<Statistics>,
+    metadata: Arc<MetadataIndex>,
     targets: watch::Sender<Arc<TargetSet>>,
     cancel: CancellationToken,
     running: JoinHandle<()>,
@@ -39,15 +41,22 @@ impl Scraper {
     }
 
     fn within(limits: ScrapeLimits, yaml: &str) -> Self {
+        Self::keeping(KeptMetrics::default(), limits, yaml)
+    }
+
+    fn keeping(kept: KeptMetrics, limits: ScrapeLimits, yaml: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let store = Store::new(Limits::default());
         let statistics = Arc::new(Statistics::default());
+        let metadata = Arc::new(MetadataIndex::default());
         let (targets, receiver) = watch::channel(set(yaml));
         let cancel = CancellationToken::new();
         let run = scrape::run(
             store.clone(),
             receiver,
             limits,
+            Arc::new(kept),
+            metadata.clone(),
             statistics.clone(),
             cancel.clone(),
         );
@@ -55,6 +64,7 @@ impl Scraper {
         Self {
             store,
             statistics,
+            metadata,
             targets,
             cancel,
             running,
@@ -507,5 +517,64 @@ async fn only_the_targets_that_change_are_disturbed() {
         "nobody asks what is no target"
     );
     assert_eq!(scraper.statistics.snapshot().targets, 1);
+    scraper.stop().await;
+}
+
+/// The needed metrics `util` and `new_.*`, of the job `j`.
+fn needed_of_j(yaml: &str) -> KeptMetrics {
+    let text = format!("presets: []\nscrape_configs:\n{yaml}");
+    let config: ScrapeConfig = serde_saphyr::from_str(&text).expect(&text);
+    let util = Matcher::equal("__name__", "util");
+    let new = Matcher::regex("__name__", "new_.*").unwrap();
+    let conditions = [util, new].map(|it| NameCondition::of(&[it]));
+    let rules = &config.scrape_configs[0].metric_relabel_configs;
+    let job = ("j", Keep::Needed, rules.as_slice());
+    KeptMetrics::new(NeededNames::new(conditions), [job])
+}
+
+#[tokio::test]
+async fn of_a_job_that_keeps_what_is_needed_other_metrics_are_passed_over() {
+    let page = "# TYPE util gauge\nutil 97\nclock{gpu=\"0\"} 1\nclock{gpu=\"1\"} 2\nbroken 1 2 3\nold_a 5\n";
+    let exporter = Exporter::page(page).await;
+    let yaml = job("j", &exporter, "scrape_timeout: 50ms");
+    let scraper = Scraper::keeping(needed_of_j(&yaml), ScrapeLimits::default(), &yaml);
+    until("two scrapes", || {
+        (scraper.statistics.snapshot().succeeded >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(scraper.value("util"), Some(97.0));
+    assert_eq!(scraper.value("up"), Some(1.0));
+    for name in ["clock", "broken", "old_a"] {
+        assert!(scraper.series(name).is_empty(), "{name}");
+    }
+    let counts = scraper.statistics.snapshot();
+    assert_eq!(counts.skipped, 4 * counts.succeeded);
+    assert_eq!(scraper.metadata.get("util").unwrap().kind, "gauge");
+    assert!(counts.lines.is_empty(), "{:?}", counts.lines);
+
+    exporter.answer(Answer::Page("clock{gpu=\"0\"} 1\n".to_owned()));
+    let reason = "no metric of the page is one that a rule needs";
+    assert_eq!(scraper.until_down().await, reason);
+    assert_eq!(scraper.value("util"), Some(97.0));
+    scraper.stop().await;
+}
+
+#[tokio::test]
+async fn where_rules_may_rename_metrics_the_names_they_give_count() {
+    let exporter = Exporter::page("old_a 5\nutil 1\nclock 2\n").await;
+    let rules = "[{source_labels: [__name__], regex: (old)_(.*), target_label: __name__, replacement: new_$2}, {source_labels: [__name__], regex: util, target_label: __name__, replacement: other}]";
+    let yaml = job("j", &exporter, &format!("metric_relabel_configs: {rules}"));
+    let scraper = Scraper::keeping(needed_of_j(&yaml), ScrapeLimits::default(), &yaml);
+    until("two scrapes", || {
+        (scraper.statistics.snapshot().succeeded >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(scraper.value("new_a"), Some(5.0));
+    for name in ["util", "other", "clock", "old_a"] {
+        assert!(scraper.series(name).is_empty(), "{name}");
+    }
+    let counts = scraper.statistics.snapshot();
+    assert_eq!(counts.dropped["not_needed"], 2 * counts.succeeded);
+    assert_eq!(counts.skipped, 0);
     scraper.stop().await;
 }

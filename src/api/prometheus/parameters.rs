@@ -20,7 +20,7 @@ const MIN_TIME: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME: &str = "292277025-08-18T07:12:54.999999999Z";
 
 /// The ends of time here, in milliseconds: so near that no arithmetic on times overflows, and beyond any sample.
-pub(super) const ALL_TIME: Span = Span {
+const ALL_TIME: Span = Span {
     start: Timestamp::from_millis(-9_000_000_000_000_000),
     end: Timestamp::from_millis(9_000_000_000_000_000),
 };

@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::engine::query::{Bounds, QueryService, Range, Span, Target};
-use crate::model::labels::{Labels, METRIC_NAME};
+use crate::model::labels::Labels;
 use crate::model::matcher::Matcher;
 use crate::model::time::Timestamp;
 
 use super::answer::{Answer, Refused};
 use super::endpoint::Endpoint;
-use super::parameters::{ALL_TIME, Parameters};
+use super::parameters::Parameters;
 use super::values;
 
 /// How far back a sample counts, unless the request says otherwise (`--query.lookback-delta`).
@@ -198,29 +198,23 @@ fn map(labels: &Labels) -> BTreeMap<&str, &str> {
 }
 
 #[derive(Serialize)]
-struct Metadata {
+struct MetadataAnswer {
     #[serde(rename = "type")]
     kind: &'static str,
-    help: &'static str,
-    unit: &'static str,
+    help: String,
+    unit: String,
 }
 
-/// Type, help and unit are not kept, so that all are what they are in Prometheus for a page that does not tell them.
+/// Of each family one entry: where targets say different things, only the last is kept.
 fn metadata(service: &QueryService, metric: &str, most: Option<usize>) -> Answer {
-    let sets = match metric {
-        "" => Vec::new(),
-        name => vec![vec![Matcher::equal(METRIC_NAME, name)]],
-    };
-    let names = service.label_values(METRIC_NAME, &sets, ALL_TIME);
-    let unknown = [Metadata {
-        kind: "unknown",
-        help: "",
-        unit: "",
-    }];
-    let known: BTreeMap<_, _> = names
-        .iter()
+    let known = service.metadata(Some(metric).filter(|metric| !metric.is_empty()));
+    let known: BTreeMap<_, _> = known
+        .into_iter()
         .take(most.unwrap_or(usize::MAX))
-        .map(|name| (name, &unknown))
+        .map(|(family, it)| {
+            let (kind, help, unit) = (it.kind, it.help, it.unit);
+            (family, [MetadataAnswer { kind, help, unit }])
+        })
         .collect();
     Answer::whole(&known)
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::refused::Refusing;
 use super::relabel::is_label_name;
-use super::{Fault, Relabel, ScrapeConfig, units};
+use super::{Fault, Keep, Relabel, ScrapeConfig, units};
 
 /// One of `scrape_configs`, in Prometheus's syntax. What Prometheus knows and this program does not is refused by name.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Job {
     pub relabel_configs: Vec<Relabel>,
     /// Rules that change or drop samples before they are kept.
     pub metric_relabel_configs: Vec<Relabel>,
+    /// Ours: which metrics are kept. `all` (the default): what `metric_relabel_configs` leave; `needed`: of these only
+    /// what a rule needs.
+    pub keep: Keep,
     /// Whose label counts where both the page and the target have one. Not written, the page's counts: a GPU exporter's
     /// `pod` and `namespace` are the workload's, and nothing is ever called `exported_pod`. Written `false`, the target's
     /// counts and the page's is renamed to `exported_…`, as in Prometheus, whose default that is.
@@ -73,6 +76,7 @@ impl Default for Job {
             kubernetes_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
+            keep: Keep::All,
             honor_labels: None,
             honor_timestamps: true,
             sample_limit: 0,

@@ -87,6 +87,18 @@ pub fn anchored(pattern: &str) -> Result<Regex, regex::Error> {
 }
 
 impl Relabel {
+    /// Whether it may give a sample another metric name.
+    pub fn may_rename(&self) -> bool {
+        use Action::{HashMod, LabelMap, Lowercase, Replace, Uppercase};
+        let target = self.target_label.as_deref().unwrap_or_default();
+        match self.action {
+            Replace => target == "__name__" || target.contains('$'),
+            HashMod | Lowercase | Uppercase => target == "__name__",
+            LabelMap => true,
+            _ => false,
+        }
+    }
+
     /// Adds all that is wrong with this rule; `path` is its place (`relabel.go`, `Config.Validate`).
     pub(super) fn validate(&self, path: &str, faults: &mut Vec<Fault>) {
         use Action::{
