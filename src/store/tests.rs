@@ -109,6 +109,7 @@ fn a_failed_or_empty_scrape_ends_nothing_and_says_since_when() {
     scrape(&mut writer, at(30), &[]);
     assert_eq!(read(&store, "m"), [("x".into(), vec![Some(1.0)])]);
     let status = &store.origins(&[Matcher::equal(METRIC_NAME, "m")])[0];
+    assert_eq!(status.id, writer.id());
     assert_eq!(status.newest, Some(at(0)));
     assert_eq!(status.health.last_success, Some(at(0)));
     let reason = "answered without any sample".to_owned();
