@@ -15,7 +15,7 @@ use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::rules::{DCGM_EXPORTER_PRESET, Rule};
-use crate::scrape::{self, Statistics};
+use crate::scrape::{self, Demand, Statistics};
 use crate::store::{Limits, Store};
 use crate::targets::{self, TargetSet};
 
@@ -45,6 +45,7 @@ pub struct Core {
     pub queries: Arc<QueryService>,
     /// What scraping counts.
     pub statistics: Arc<Statistics>,
+    demand: Arc<Demand>,
     jobs: Vec<targets::Job>,
     limits: ScrapeLimits,
 }
@@ -78,21 +79,18 @@ impl Core {
         let default_max_age = config.default_max_age(slowest);
         let limits = store_limits(&rules, &jobs, default_max_age);
         let store = Store::new(limits);
-        let engine = Arc::new(Embedded::new(Arc::clone(&store)));
-        let queries = Arc::new(QueryService::over(Arc::clone(&store)));
-        let provider = Arc::new(Provider::new(
-            rules,
-            default_max_age,
-            engine,
-            lister,
-            mapper,
-        ));
         let statistics = Arc::new(Statistics::default());
+        let demand = Demand::new(Arc::clone(&statistics));
+        let engine = Embedded::new(Arc::clone(&store)).refreshed_by(Arc::clone(&demand) as _);
+        let queries = Arc::new(QueryService::over(Arc::clone(&store)));
+        let provider = Provider::new(rules, default_max_age, Arc::new(engine), lister, mapper);
+        let provider = Arc::new(provider.fresh_within(config.fresh_within()));
         Ok(Self {
             store,
             provider,
             queries,
             statistics,
+            demand,
             jobs,
             limits: config.scrape.limits.clone(),
         })
@@ -115,6 +113,7 @@ impl Core {
             targets,
             self.limits.clone(),
             Arc::clone(&self.statistics),
+            Arc::clone(&self.demand),
             tasks.token(),
         );
         tasks.spawn("scrape", async move {

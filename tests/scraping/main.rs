@@ -12,7 +12,7 @@ use gpu_metrics_adapter::model::labels::Labels;
 use gpu_metrics_adapter::model::matcher::Matcher;
 use gpu_metrics_adapter::model::sample::Sample;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::scrape::{self, Statistics};
+use gpu_metrics_adapter::scrape::{self, Demand, Statistics};
 use gpu_metrics_adapter::store::{Limits, Store};
 use gpu_metrics_adapter::targets::{self, TargetSet};
 use tokio::sync::watch;
@@ -49,6 +49,7 @@ impl Scraper {
             receiver,
             limits,
             statistics.clone(),
+            Demand::new(statistics.clone()),
             cancel.clone(),
         );
         let running = tokio::spawn(async move { run.await.expect("an HTTP client") });
