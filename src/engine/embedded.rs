@@ -3,7 +3,7 @@
 //! Queries are compiled once and kept; an evaluation reads the store and waits for nothing.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,9 +102,9 @@ impl Embedded {
 
     /// The targets whose samples this query reads for these objects.
     fn behind(&self, query: &InstantQuery, wanted: Wanted<'_>) -> Option<Arc<Behind>> {
-        let mut hasher = self.hashes.build_hasher();
-        (&query.text, wanted.label, wanted.names).hash(&mut hasher);
-        let key = hasher.finish();
+        let key = self
+            .hashes
+            .hash_one((&query.text, wanted.label, wanted.names));
         // Before the search: what changes meanwhile is then searched for again.
         let generation = self.store.generation();
         let known = self.behind.get(&key);

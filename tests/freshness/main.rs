@@ -17,6 +17,8 @@ async fn answers_are_fresh_with_as_many_scrapes_as_before() {
     let (before, after) = (median(&off.ages), median(&on.ages));
     assert!(before > interval / 4, "{before:?}: nothing to improve");
     assert!(after < interval / 15, "{after:?} instead of {before:?}");
+    let longest = on.waits.last().expect("there were answers");
+    assert!(*longest < Duration::from_secs(2), "{longest:?}");
     let (before, after) = (off.per_interval, on.per_interval);
     assert!(
         (0.9..=1.1).contains(&(after / before)),
