@@ -30,6 +30,10 @@ pub struct Config {
     /// the slowest scrape job, but at least `45s`.
     #[serde(deserialize_with = "units::some_duration")]
     pub max_age: Option<Duration>,
+    /// How long ago the targets behind an answer may have been scraped: older ones are scraped when they are asked about, and
+    /// regularly just before. Their scrapes become no more than a tenth more. Default `5s`; `0s` turns it off.
+    #[serde(deserialize_with = "units::some_duration")]
+    pub fresh_within: Option<Duration>,
 }
 
 /// A place in the configuration, and what is wrong there.
@@ -106,6 +110,11 @@ impl Config {
         zero.then(|| Fault::new("maxAge", "must be more than 0"))
             .into_iter()
             .collect()
+    }
+
+    /// How long ago the targets behind an answer may have been scraped; zero turns scrapes on demand off.
+    pub fn fresh_within(&self) -> Duration {
+        self.fresh_within.unwrap_or(Duration::from_secs(5))
     }
 
     /// The age limit of rules that have none of their own, where the slowest job scrapes every `slowest`.

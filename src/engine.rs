@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::model::freshness::Freshness;
 use crate::model::time::Timestamp;
 pub use crate::promql::Point;
 
@@ -23,6 +24,15 @@ pub struct InstantQuery {
     pub at: Timestamp,
     /// The age past which a sample does not count; it takes the place of Prometheus's look-back.
     pub max_age: Duration,
+}
+
+/// The objects that an answer is wanted for, of those that a query gives values for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The label that names them.
+    pub label: &'a str,
+    /// Their names; none: all.
+    pub names: &'a [&'a str],
 }
 
 /// A metric that some series have, and the names of the labels they have it with.
@@ -89,6 +99,18 @@ pub trait Engine: Send + Sync {
         &'a self,
         query: &'a InstantQuery,
     ) -> BoxFuture<'a, Result<Vec<Point>, EngineError>>;
+
+    /// Has the samples brought up to date that this query reads for these objects, as far as that can be done. The future,
+    /// if there is anything to wait for, gives the time of the latest scrape waited for. An engine that cannot does nothing.
+    fn freshen(
+        &self,
+        query: &InstantQuery,
+        wanted: Asked<'_>,
+        freshness: Freshness,
+    ) -> Option<BoxFuture<'static, Option<Timestamp>>> {
+        let _ = (query, wanted, freshness);
+        None
+    }
 
     /// Which metrics there are among the series that `selector` matches, each with the label names it comes with.
     fn series<'a>(

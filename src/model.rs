@@ -2,6 +2,7 @@
 //!
 //! Plain values without I/O. This module knows no other module of this crate.
 
+pub mod freshness;
 pub mod labels;
 pub mod matcher;
 pub mod names;

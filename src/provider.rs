@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Engine, InstantQuery, Point};
+use crate::engine::{Asked, Engine, InstantQuery, Point};
+use crate::model::freshness::Freshness;
 use crate::model::objects::{GroupResource, ObjectLister, ObjectRef, ResourceKind, ResourceMapper};
 use crate::model::quantity::Quantity;
 use crate::model::selector::Selector;
@@ -24,6 +25,9 @@ pub use error::ProviderError;
 
 /// The longest that an answer may take; the HPA's own patience is a minute, during which a fifth of it stands still.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The longest that an answer waits for fresher data; the rest of [`DEADLINE`] is for the answer itself.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which objects are asked about.
 #[derive(Clone, Debug)]
@@ -73,6 +77,8 @@ pub struct MetricValue {
 pub struct Provider {
     rules: Vec<Arc<Rule>>,
     default_max_age: Duration,
+    /// How long ago the targets behind an answer may have been scraped; zero: it does not matter.
+    fresh_within: Duration,
     engine: Arc<dyn Engine>,
     lister: Arc<dyn ObjectLister>,
     mapper: Arc<dyn ResourceMapper>,
@@ -93,11 +99,20 @@ impl Provider {
         Self {
             rules,
             default_max_age,
+            fresh_within: Duration::ZERO,
             engine,
             lister,
             mapper,
             catalog,
         }
+    }
+
+    /// The same, which has targets scraped before it answers where they were last scraped longer ago than this. Zero turns
+    /// that off, as it is at first.
+    #[must_use]
+    pub fn fresh_within(mut self, fresh_within: Duration) -> Self {
+        self.fresh_within = fresh_within;
+        self
     }
 
     /// What is offered now.
@@ -163,11 +178,17 @@ impl Provider {
             object_label: &offer.object_label,
             selector: &question.metric_selector,
         })?;
-        let query = InstantQuery {
+        let mut query = InstantQuery {
             text,
             at: now,
             max_age,
         };
+        let wanted = Asked {
+            label: &offer.object_label,
+            // A query that names them gives no others.
+            names: if offer.batched { &names } else { &[] },
+        };
+        query.at = self.freshen(&query, wanted).await;
         let points = self
             .engine
             .query(&query)
@@ -184,6 +205,26 @@ impl Provider {
             ));
         }
         Ok(MetricAnswer { kind, values })
+    }
+
+    /// Has the data of a query brought up to date, if it is too old. The time to ask the query for, which is later than it
+    /// was by the time that this took.
+    async fn freshen(&self, query: &InstantQuery, wanted: Asked<'_>) -> Timestamp {
+        if self.fresh_within.is_zero() {
+            return query.at;
+        }
+        let freshness = Freshness {
+            within: self.fresh_within,
+            patience: PATIENCE,
+        };
+        let Some(scrapes) = self.engine.freshen(query, wanted, freshness) else {
+            return query.at;
+        };
+        let started = tokio::time::Instant::now();
+        let latest = scrapes.await;
+        let now = query.at.plus(started.elapsed());
+        // Times are cut to milliseconds: the scrape just waited for must not lie ahead.
+        latest.map_or(now, |latest| now.max(latest))
     }
 
     /// The offer for this question. A metric that is not known yet is looked up at once, so that a new one works within

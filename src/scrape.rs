@@ -2,16 +2,21 @@
 //!
 //! [`run`] owns one task per target. Each task owns its target's writer, so that a target that goes away takes its series
 //! with it, and a slow or broken one costs no other anything but a place among the scrapes in flight.
+//!
+//! A target is scraped once an interval, and [`Demand`] takes requests' wishes into account: when, not how often.
 
+mod demand;
 mod error;
 mod fetch;
 mod ingest;
 mod kept;
+mod pace;
 mod pool;
 mod series;
 mod statistics;
 mod task;
 
+pub use demand::Demand;
 pub use error::ScrapeError;
 pub use kept::KeptMetrics;
 pub use pool::run;

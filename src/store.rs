@@ -57,6 +57,7 @@ pub struct Store {
 /// The samples of one target. Readers take its lock once per query, so that they see a scrape whole.
 #[derive(Debug)]
 struct Block {
+    id: u64,
     info: TargetInfo,
     state: RwLock<BlockState>,
 }
@@ -101,6 +102,8 @@ pub struct Down {
 /// A target, how it goes, and how fresh it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetStatus {
+    /// The number of its registration, which no other target ever has; [`TargetWriter::id`].
+    pub id: u64,
     /// What it was registered as.
     pub info: TargetInfo,
     /// How scraping it goes.
@@ -126,6 +129,7 @@ impl Store {
     pub fn register(self: &Arc<Self>, target: TargetInfo) -> TargetWriter {
         let id = self.next_target.fetch_add(1, Ordering::Relaxed);
         let block = Arc::new(Block {
+            id,
             info: target,
             state: RwLock::default(),
         });
@@ -196,6 +200,7 @@ impl Store {
                 .filter_map(|entry| state.samples(entry).newest())
                 .max();
             origins.push(TargetStatus {
+                id: block.id,
                 info: block.info.clone(),
                 health: state.health.clone(),
                 newest,
@@ -209,6 +214,7 @@ impl Store {
     pub fn targets(&self) -> Vec<TargetStatus> {
         let targets = self.targets.read();
         let status = |block: &Arc<Block>| TargetStatus {
+            id: block.id,
             info: block.info.clone(),
             health: block.state.read().health.clone(),
             newest: None,
@@ -233,6 +239,7 @@ impl Store {
         let with_series = |block: &Arc<Block>| {
             let series = series.remove(&Arc::as_ptr(block)).unwrap_or_default();
             let status = TargetStatus {
+                id: block.id,
                 info: block.info.clone(),
                 health: block.state.read().health.clone(),
                 newest: series.iter().map(|(_, sample)| sample.timestamp).max(),

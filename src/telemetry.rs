@@ -164,6 +164,18 @@ impl Collector for Rooms {
             Some(&Unit::Seconds),
             &duration,
         )?;
+        encoder.by(
+            "cause",
+            "scrapes_begun",
+            "Scrapes begun: on schedule, or on a request's demand",
+            counts.begun,
+        )?;
+        encoder.by(
+            "outcome",
+            "scrape_waits",
+            "Requests that waited for scrapes, in time or too late",
+            counts.waits,
+        )?;
         encoder.by_reason(
             "scrapes_failed",
             "Scrapes that gave no samples",
@@ -214,12 +226,22 @@ impl Encoder<'_, '_> {
         help: &str,
         counts: impl IntoIterator<Item = (&'static str, u64)>,
     ) -> Result<(), std::fmt::Error> {
+        self.by("reason", name, help, counts)
+    }
+
+    fn by(
+        &mut self,
+        label: &'static str,
+        name: &str,
+        help: &str,
+        counts: impl IntoIterator<Item = (&'static str, u64)>,
+    ) -> Result<(), std::fmt::Error> {
         let zero = ConstCounter::new(0_u64);
         let mut family = self
             .0
             .encode_descriptor(name, help, None, zero.metric_type())?;
         for (reason, count) in counts {
-            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+            ConstCounter::new(count).encode(family.encode_family(&[(label, reason)])?)?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::rules::{DCGM_EXPORTER_PRESET, Rule};
-use crate::scrape::{self, KeptMetrics, Statistics};
+use crate::scrape::{self, Demand, KeptMetrics, Statistics};
 use crate::store::{Limits, MetadataIndex, Store};
 use crate::targets::{self, TargetSet};
 
@@ -46,6 +46,7 @@ pub struct Core {
     pub queries: Arc<QueryService>,
     /// What scraping counts.
     pub statistics: Arc<Statistics>,
+    demand: Arc<Demand>,
     jobs: Vec<targets::Job>,
     kept: Arc<KeptMetrics>,
     metadata: Arc<MetadataIndex>,
@@ -82,23 +83,20 @@ impl Core {
         let limits = store_limits(&rules, &jobs, default_max_age);
         let kept = kept_metrics(config, &rules);
         let store = Store::new(limits);
-        let engine = Arc::new(Embedded::new(Arc::clone(&store)));
         let metadata = Arc::new(MetadataIndex::default());
+        let statistics = Arc::new(Statistics::default());
+        let demand = Demand::new(Arc::clone(&statistics));
+        let engine = Embedded::new(Arc::clone(&store)).refreshed_by(Arc::clone(&demand) as _);
         let queries = QueryService::over(Arc::clone(&store)).with_metadata(Arc::clone(&metadata));
         let queries = Arc::new(queries);
-        let provider = Arc::new(Provider::new(
-            rules,
-            default_max_age,
-            engine,
-            lister,
-            mapper,
-        ));
-        let statistics = Arc::new(Statistics::default());
+        let provider = Provider::new(rules, default_max_age, Arc::new(engine), lister, mapper);
+        let provider = Arc::new(provider.fresh_within(config.fresh_within()));
         Ok(Self {
             store,
             provider,
             queries,
             statistics,
+            demand,
             jobs,
             kept: Arc::new(kept),
             metadata,
@@ -125,6 +123,7 @@ impl Core {
             Arc::clone(&self.kept),
             Arc::clone(&self.metadata),
             Arc::clone(&self.statistics),
+            Arc::clone(&self.demand),
             tasks.token(),
         );
         tasks.spawn("scrape", async move {

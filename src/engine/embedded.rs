@@ -3,6 +3,7 @@
 //! Queries are compiled once and kept; an evaluation reads the store and waits for nothing.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,15 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use moka::sync::Cache;
 
+use crate::model::freshness::{Freshness, Refresher};
 use crate::model::labels::Labels;
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
+use crate::model::time::Timestamp;
 use crate::promql::{self, Query, QueryError, ResultType, SeriesReader, Wanted};
 use crate::store::{Samples, Store, TargetStatus};
 
-use super::{Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
+use super::{Asked, Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
 
 /// Most memory for compiled queries, in bytes: one per rule, metric and namespace is the usual need, but texts come from
 /// requests too.
@@ -29,6 +32,12 @@ const EXPRESSION_FACTOR: usize = 1500;
 
 /// The most sources that a diagnosis names.
 const NAMED_SOURCES: usize = 3;
+
+/// Most memory for what is known of the targets behind questions, in bytes.
+const BEHIND_BYTES: u64 = 16 << 20;
+
+/// Up to how many objects the targets behind them are looked up one by one; for more, all targets behind the query count.
+const SINGLE_OBJECTS: usize = 64;
 
 /// How far back this query looks, ranges, offsets and subqueries together; nothing where it cannot be compiled. The store
 /// must keep samples as long.
@@ -53,6 +62,17 @@ pub fn selectors(query: &str) -> Option<Vec<Vec<Matcher>>> {
 pub struct Embedded {
     store: Arc<Store>,
     compiled: Cache<String, Arc<Query>>,
+    refresher: Option<Arc<dyn Refresher>>,
+    /// The targets behind a question, by the question's hash: should two ever share one, a target is asked for too many.
+    behind: Cache<u64, Arc<Behind>>,
+    hashes: RandomState,
+}
+
+/// The targets behind a question, as long as no series appears or goes.
+#[derive(Debug)]
+struct Behind {
+    generation: u64,
+    targets: Box<[u64]>,
 }
 
 #[expect(clippy::ptr_arg, reason = "the cache hands out its own key type")]
@@ -74,7 +94,59 @@ impl Embedded {
                 .weigher(weight)
                 .max_capacity(COMPILED_BYTES)
                 .build(),
+            refresher: None,
+            behind: Cache::builder()
+                .weigher(|_, behind: &Arc<Behind>| {
+                    u32::try_from(128 + behind.targets.len() * 8).unwrap_or(u32::MAX)
+                })
+                .max_capacity(BEHIND_BYTES)
+                .build(),
+            hashes: RandomState::new(),
         }
+    }
+
+    /// The same, and `refresher` brings the targets behind a query up to date where that is wanted.
+    #[must_use]
+    pub fn refreshed_by(mut self, refresher: Arc<dyn Refresher>) -> Self {
+        self.refresher = Some(refresher);
+        self
+    }
+
+    /// The targets whose samples this query reads for these objects.
+    fn behind(&self, query: &InstantQuery, wanted: Asked<'_>) -> Option<Arc<Behind>> {
+        let key = self
+            .hashes
+            .hash_one((&query.text, wanted.label, wanted.names));
+        // Before the search: what changes meanwhile is then searched for again.
+        let generation = self.store.generation();
+        let known = self.behind.get(&key);
+        if let Some(known) = known.filter(|known| known.generation == generation) {
+            return Some(known);
+        }
+        let compiled = self.compiled(&query.text).ok()?;
+        let mut targets = Vec::new();
+        let mut search = |matchers: &[Matcher]| {
+            targets.extend(self.store.origins(matchers).iter().map(|target| target.id));
+        };
+        for matchers in compiled.selectors() {
+            if wanted.names.is_empty() || wanted.names.len() > SINGLE_OBJECTS {
+                search(matchers);
+                continue;
+            }
+            for name in wanted.names {
+                let mut matchers = matchers.to_vec();
+                matchers.push(Matcher::equal(wanted.label, *name));
+                search(&matchers);
+            }
+        }
+        targets.sort_unstable();
+        targets.dedup();
+        let behind = Arc::new(Behind {
+            generation,
+            targets: targets.into(),
+        });
+        self.behind.insert(key, Arc::clone(&behind));
+        Some(behind)
     }
 
     fn compiled(&self, text: &str) -> Result<Arc<Query>, QueryError> {
@@ -184,6 +256,17 @@ impl Engine for Embedded {
                 Ok(compiled.instant(&Reader(&self.store), query.at, query.max_age)?)
             });
         ready(answer).boxed()
+    }
+
+    fn freshen(
+        &self,
+        query: &InstantQuery,
+        wanted: Asked<'_>,
+        freshness: Freshness,
+    ) -> Option<BoxFuture<'static, Option<Timestamp>>> {
+        let refresher = self.refresher.as_ref()?;
+        let behind = self.behind(query, wanted)?;
+        refresher.refresh(&behind.targets, freshness)
     }
 
     fn series<'a>(

@@ -16,13 +16,13 @@ use crate::store::{MetadataIndex, Store, TargetInfo};
 use crate::targets::{Target, TargetSet};
 
 use super::fetch::Fetcher;
-use super::task::{Shared, Task};
-use super::{KeptMetrics, Statistics};
+use super::task::{Shared, Task, pace};
+use super::{Demand, KeptMetrics, Statistics};
 
 /// Scrapes the latest of `targets` into `store` until `cancel`; then every scrape has ended.
 ///
 /// A target that leaves the set takes its series with it. One that stays as it is goes on undisturbed; one that changes in
-/// anything (its labels, its job's settings) starts afresh.
+/// anything (its labels, its job's settings) starts afresh. `demand` brings the requests' wishes.
 ///
 /// # Errors
 /// Where no HTTP client can be made.
@@ -33,6 +33,7 @@ pub async fn run(
     kept: Arc<KeptMetrics>,
     metadata: Arc<MetadataIndex>,
     statistics: Arc<Statistics>,
+    demand: Arc<Demand>,
     cancel: CancellationToken,
 ) -> Result<(), reqwest::Error> {
     let shared = Arc::new(Shared {
@@ -45,6 +46,7 @@ pub async fn run(
     let mut pool = Pool {
         store,
         shared,
+        demand,
         cancel: cancel.clone(),
         running: HashMap::new(),
         tasks: JoinSet::new(),
@@ -81,6 +83,7 @@ type Key = (String, Url, Labels);
 struct Pool {
     store: Arc<Store>,
     shared: Arc<Shared>,
+    demand: Arc<Demand>,
     cancel: CancellationToken,
     running: HashMap<Key, Running>,
     tasks: JoinSet<()>,
@@ -128,10 +131,11 @@ impl Pool {
         let (job, object) = (&target.settings.job, target.object.as_deref());
         let span = error_span!("target", job, url, object);
         let cancel = self.cancel.child_token();
+        let timing = self.demand.join(writer.id(), pace(&target, delay));
         let task = Task::new(target.clone(), writer, self.shared.clone());
         let id = self
             .tasks
-            .spawn(task.run(delay, cancel.clone()).instrument(span))
+            .spawn(task.run(timing, cancel.clone()).instrument(span))
             .id();
         let running = Running { target, cancel, id };
         self.running.insert(key(&running.target), running);

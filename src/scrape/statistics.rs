@@ -9,6 +9,7 @@ use crate::exposition::DropReason;
 
 use super::ScrapeError;
 use super::ingest::Ingested;
+use super::pace::Turn;
 
 /// Counts of all scrapes. Written once per scrape, read whenever somebody asks.
 #[derive(Debug, Default)]
@@ -19,6 +20,10 @@ pub struct Statistics(Mutex<Counts>);
 pub struct Counts {
     /// Targets now.
     pub targets: usize,
+    /// Scrapes begun, by what they were for: `schedule`, or `demand` of a request whose data was too old.
+    pub begun: BTreeMap<&'static str, u64>,
+    /// Requests that waited for scrapes, by whether all of them ended in time: `in_time`, `too_late`.
+    pub waits: BTreeMap<&'static str, u64>,
     /// Scrapes that gave samples.
     pub succeeded: u64,
     /// Scrapes that gave none, by the kind of failure ([`ScrapeError::kind`]).
@@ -49,8 +54,15 @@ impl Statistics {
         self.0.lock().targets = targets;
     }
 
-    pub(super) fn missed(&self) {
-        self.0.lock().missed += 1;
+    pub(super) fn begun(&self, turn: &Turn) {
+        let mut counts = self.0.lock();
+        *counts.begun.entry(turn.cause.name()).or_default() += 1;
+        counts.missed += turn.missed;
+    }
+
+    pub(super) fn waited(&self, in_time: bool) {
+        let outcome = if in_time { "in_time" } else { "too_late" };
+        *self.0.lock().waits.entry(outcome).or_default() += 1;
     }
 
     pub(super) fn scraped(

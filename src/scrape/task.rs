@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,8 +15,10 @@ use crate::model::time::Timestamp;
 use crate::store::{MetadataIndex, TargetWriter};
 use crate::targets::Target;
 
+use super::demand::Timing;
 use super::fetch::Fetcher;
 use super::ingest::{Ingested, ingest};
+use super::pace::Pace;
 use super::series::KnownSeries;
 use super::{KeptMetrics, ScrapeError, Statistics};
 
@@ -75,33 +77,25 @@ impl Task {
         }
     }
 
-    /// Scrapes until `cancel`, for the first time after `delay` and the target's share of [`FIRST`].
-    pub(super) async fn run(mut self, delay: Duration, cancel: CancellationToken) {
-        let times = Times::of(&self.target, Instant::now() + delay);
+    /// Scrapes until `cancel`, whenever `timing` says so.
+    pub(super) async fn run(mut self, timing: Timing, cancel: CancellationToken) {
         let scrapes = async {
-            sleep_until(times.first).await;
-            self.scrape().await;
-            let mut ticks = interval_at(times.second, self.target.interval);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            let mut due = times.second;
             loop {
-                let tick = ticks.tick().await;
-                while due < tick {
-                    self.shared.statistics.missed();
-                    due += self.target.interval;
-                }
-                due = tick + self.target.interval;
-                self.scrape().await;
+                let turn = timing.turn().await;
+                self.shared.statistics.begun(&turn);
+                let good = self.scrape().await;
+                timing.ended(good);
             }
         };
         // What is cut short here is at most the reading of a page; the store takes pages whole.
         cancel.run_until_cancelled(scrapes).await;
     }
 
-    async fn scrape(&mut self) {
+    /// One scrape; its time, if it gave samples.
+    async fn scrape(&mut self) -> Option<Timestamp> {
         let shared = Arc::clone(&self.shared);
         let Ok(_turn) = shared.turns.acquire().await else {
-            return;
+            return None;
         };
         let (at, started) = (Timestamp::now(), Instant::now());
         let limit = self.target.timeout;
@@ -136,6 +130,7 @@ impl Task {
         self.report(at, took, &page, result.is_ok());
         self.log(&page, &result);
         shared.statistics.scraped(took, size, &page, &result);
+        result.is_ok().then_some(at)
     }
 
     /// Writes the series about the target.
@@ -185,11 +180,19 @@ impl Task {
     }
 }
 
+/// When `target` is scraped from now on, `delay` later than at once.
+pub(super) fn pace(target: &Target, delay: Duration) -> Pace {
+    let times = Times::of(target, Instant::now() + delay);
+    Pace::new(target.interval, times.first, times.second, times.place)
+}
+
 /// When a target is scraped: the first time soon, then at its own place in the interval, so that the targets spread out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Times {
     first: Instant,
     second: Instant,
+    /// Its place, as a part of the interval.
+    place: f64,
 }
 
 impl Times {
@@ -209,6 +212,7 @@ impl Times {
         Self {
             first: start + first,
             second: start + second,
+            place: place.div_duration_f64(interval),
         }
     }
 }

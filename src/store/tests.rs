@@ -108,6 +108,7 @@ fn a_failed_scrape_ends_nothing_and_says_since_when() {
     writer.failed(at(30), "answered 500");
     assert_eq!(read(&store, "m"), [("x".into(), vec![Some(1.0)])]);
     let status = &store.origins(&[Matcher::equal(METRIC_NAME, "m")])[0];
+    assert_eq!(status.id, writer.id());
     assert_eq!(status.newest, Some(at(0)));
     assert_eq!(status.health.last_success, Some(at(0)));
     let reason = "answered 500".to_owned();

@@ -81,6 +81,11 @@ impl TargetWriter {
         }
     }
 
+    /// The number of the target's registration, as in [`super::TargetStatus::id`].
+    pub fn id(&self) -> u64 {
+        self.target
+    }
+
     /// Begins a scrape that started at `at`. Nothing is visible to readers before [`Scrape::commit`].
     pub fn begin(&mut self, at: Timestamp) -> Scrape<'_> {
         self.round = self.round.wrapping_add(1);
