@@ -3,6 +3,7 @@
 //! [`run`] owns one task per target. Each task owns its target's writer, so that a target that goes away takes its series
 //! with it, and a slow or broken one costs no other anything but a place among the scrapes in flight.
 
+mod client;
 mod error;
 mod fetch;
 mod ingest;

@@ -4,7 +4,7 @@
 //! uses them reads them, again and again.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -114,7 +114,7 @@ pub struct TlsConfig {
     pub key: Option<Secret>,
     /// A file with it, read again when it changes.
     pub key_file: Option<PathBuf>,
-    /// The name that the target's certificate must have. Default: the host of its URL.
+    /// The name that the target's certificate must have. Default: the host of its URL. Read, and refused by this version.
     pub server_name: String,
     /// Whether any certificate is believed. Whoever sits between can then answer for the target, and reads the credentials.
     pub insecure_skip_verify: bool,
@@ -212,6 +212,9 @@ impl HttpConfig {
                 "a certificate and its key are needed together",
             );
         }
+        if !tls.server_name.is_empty() {
+            fault("tls_config.server_name", "is not supported yet");
+        }
         if let (Some(min), Some(max)) = (tls.min_version, tls.max_version)
             && min > max
         {
@@ -224,12 +227,4 @@ impl HttpConfig {
 fn is_token(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(allowed)
-}
-
-/// The text of a file of credentials, as Prometheus takes it: without the white space around it.
-///
-/// # Errors
-/// It cannot be read.
-pub fn read_secret(path: &Path) -> std::io::Result<Secret> {
-    Ok(Secret(std::fs::read_to_string(path)?.trim().to_owned()))
 }

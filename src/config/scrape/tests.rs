@@ -198,7 +198,7 @@ scrape_configs:
   follow_redirects: false
 - job_name: b
   authorization: {credentials: hidden2}
-  tls_config: {ca_file: /ca, cert: c, key: hidden3, server_name: n, insecure_skip_verify: true, min_version: TLS13}
+  tls_config: {ca_file: /ca, cert: c, key: hidden3, insecure_skip_verify: true, min_version: TLS13}
 "#;
     let config = read(text).unwrap();
     assert_eq!(config.validate(), []);
@@ -229,7 +229,7 @@ scrape_configs:
 - job_name: a
   basic_auth: {username: u, username_file: /u, password_file: p}
   authorization: {type: Basic, credentials: c, credentials_file: /c}
-  tls_config: {ca: c, ca_file: /c, cert: c, min_version: TLS13, max_version: TLS12}
+  tls_config: {ca: c, ca_file: /c, cert: c, min_version: TLS13, max_version: TLS12, server_name: n}
 - job_name: b
   authorization: {type: "a b"}
 "#,
@@ -248,6 +248,7 @@ scrape_configs:
             "scrape_configs[0].authorization.credentials_file",
             "scrape_configs[0].tls_config.ca_file",
             "scrape_configs[0].tls_config",
+            "scrape_configs[0].tls_config.server_name",
             "scrape_configs[0].tls_config.min_version",
             "scrape_configs[1].authorization.type",
             "scrape_configs[1].authorization",
