@@ -73,7 +73,7 @@ pub enum ConfigError {
     Form {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with line, column and the lines around it.
+        /// What is wrong, with line and column.
         message: String,
     },
 }
@@ -99,8 +99,9 @@ impl Config {
     /// # Errors
     /// A message with line and column.
     pub fn parse(text: &str) -> Result<Self, String> {
+        // Without the lines around the fault: there may be a password in them.
         let config: Option<Self> =
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+            serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
         Ok(config.unwrap_or_default())
     }
 

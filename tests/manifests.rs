@@ -441,7 +441,7 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 4] = [
+    const MAY_NAME_IT: [(&str, &str); 8] = [
         (
             "src/cluster/connect.rs",
             "refuses a kubeconfig that says it",
@@ -450,6 +450,13 @@ fn verification_is_turned_off_nowhere() {
             "src/cluster/registration.rs",
             "takes it out of the APIServices",
         ),
+        (
+            "src/config/scrape/http.rs",
+            "reads a job's own choice, as Prometheus has it",
+        ),
+        ("src/scrape/client.rs", "does what a job chose, and warns"),
+        ("tests/scraping/secured.rs", "sees what that does"),
+        ("src/config/scrape/tests.rs", "sees that it is read"),
         ("tests/cluster/certificates.rs", "sees that it is not there"),
         ("tests/manifests.rs", "this test"),
     ];

@@ -2,6 +2,7 @@
 //!
 //! Plain values as the file has them. What they mean is the business of [`crate::targets`] and [`crate::scrape`].
 
+pub mod http;
 mod job;
 mod refused;
 mod relabel;

@@ -13,6 +13,9 @@ pub enum ScrapeError {
     /// No connection: the target's address is wrong, or it is down.
     #[error("{0}")]
     Connect(String),
+    /// The job's credentials or TLS settings cannot be used: a file is missing, or holds something else.
+    #[error("not asked: {0}")]
+    Settings(String),
     /// The connection broke, or what came is no HTTP.
     #[error("the answer broke off: {0}")]
     Broken(String),
@@ -61,6 +64,7 @@ impl ScrapeError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
+            Self::Settings(_) => "settings",
             Self::Broken(_) => "broken",
             Self::Timeout(_) => "timeout",
             Self::Status(_) => "status",

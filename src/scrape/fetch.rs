@@ -6,16 +6,15 @@ use std::sync::Arc;
 use flate2::write::MultiGzDecoder;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
-use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Response};
+use reqwest::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::warn;
 
 use crate::config::scrape::ScrapeLimits;
 use crate::exposition::Format;
 use crate::targets::Target;
 
 use super::ScrapeError;
+use super::client::{Clients, authorize};
 
 /// Plain text before OpenMetrics: it is the cheaper of the two, and timestamps and types say the same in both.
 const FORMATS: &str =
@@ -30,7 +29,7 @@ const BLOCK: usize = 1 << 10;
 /// Gets pages.
 #[derive(Debug)]
 pub(super) struct Fetcher {
-    client: Client,
+    clients: Clients,
     memory: Arc<Semaphore>,
 }
 
@@ -48,15 +47,11 @@ impl Page {
 }
 
 impl Fetcher {
-    pub(super) fn new(limits: &ScrapeLimits) -> Result<Self, reqwest::Error> {
-        let client = builder().build().or_else(|error| {
-            // An image without certificate authorities must still scrape http targets.
-            warn!(%error, "no certificate authorities: https targets will not be trusted");
-            builder().tls_certs_only([]).build()
-        })?;
+    pub(super) fn new(limits: &ScrapeLimits) -> Self {
         let blocks = usize::try_from(limits.buffers).unwrap_or(usize::MAX) / BLOCK;
         let memory = Arc::new(Semaphore::new(blocks.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { client, memory })
+        let clients = Clients::default();
+        Self { clients, memory }
     }
 
     /// The target's page. `expected` is the size of its last one.
@@ -86,19 +81,19 @@ impl Fetcher {
         } else {
             "identity"
         };
+        let http = &target.settings.http;
+        let client = self.clients.get(http).await?;
         for _ in 0..=REDIRECTS {
-            let response = self
-                .client
+            let request = client
                 .get(url.clone())
                 .header(ACCEPT, FORMATS)
                 .header(ACCEPT_ENCODING, encoding)
                 .header(
                     "X-Prometheus-Scrape-Timeout-Seconds",
                     target.timeout.as_secs_f64().to_string(),
-                )
-                .send()
-                .await?;
-            if !response.status().is_redirection() {
+                );
+            let response = authorize(request, http).await?.send().await?;
+            if !http.follow_redirects || !response.status().is_redirection() {
                 return Ok(response);
             }
             let Some(location) = text(response.headers(), LOCATION) else {
@@ -115,16 +110,6 @@ impl Fetcher {
         }
         Err(ScrapeError::Circle)
     }
-}
-
-fn builder() -> ClientBuilder {
-    // Compression is undone here rather than by the client, which would not say how much was sent.
-    Client::builder()
-        .user_agent(concat!("gpu-metrics-adapter/", env!("CARGO_PKG_VERSION")))
-        .no_proxy()
-        .no_gzip()
-        .redirect(Policy::none())
-        .pool_max_idle_per_host(1)
 }
 
 fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {

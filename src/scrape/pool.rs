@@ -37,7 +37,7 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> Result<(), reqwest::Error> {
     let shared = Arc::new(Shared {
-        fetcher: Fetcher::new(&limits)?,
+        fetcher: Fetcher::new(&limits),
         turns: Semaphore::new(limits.concurrency.min(Semaphore::MAX_PERMITS)),
         kept,
         metadata,

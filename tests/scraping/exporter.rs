@@ -73,6 +73,12 @@ impl Exporter {
     }
 }
 
+impl Exporter {
+    pub(crate) fn last_request(&self) -> Option<(Uri, HeaderMap)> {
+        self.inner.lock().requests.last().cloned()
+    }
+}
+
 impl Drop for Exporter {
     fn drop(&mut self) {
         self.server.abort();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use super::http::{Authorization, BasicAuth, HttpConfig, TlsConfig};
 use super::refused::Refusing;
 use super::relabel::is_label_name;
 use super::{Fault, Keep, Relabel, ScrapeConfig, units};
@@ -23,8 +24,18 @@ pub struct Job {
     pub scrape_timeout: Option<Duration>,
     /// The page's path. Default `/metrics`.
     pub metrics_path: String,
-    /// `http` (the default) or `https` (against the system's certificate authorities).
+    /// `http` (the default) or `https`.
     pub scheme: Scheme,
+    /// User name and password for the targets.
+    pub basic_auth: Option<BasicAuth>,
+    /// The header `Authorization` for the targets.
+    pub authorization: Option<Authorization>,
+    /// For `https`: authorities, a certificate of ours, the target's name. Default: the system's authorities.
+    pub tls_config: TlsConfig,
+    /// Whether HTTP/2 is offered to targets behind TLS. Default `true`.
+    pub enable_http2: bool,
+    /// Whether redirects are followed; never to another host. Default `true`.
+    pub follow_redirects: bool,
     /// Query parameters of the URL.
     pub params: BTreeMap<String, Vec<String>>,
     /// Whether to offer gzip to the target. Default `true`.
@@ -70,6 +81,11 @@ impl Default for Job {
             scrape_timeout: None,
             metrics_path: "/metrics".to_owned(),
             scheme: Scheme::Http,
+            basic_auth: None,
+            authorization: None,
+            tls_config: TlsConfig::default(),
+            enable_http2: true,
+            follow_redirects: true,
             params: BTreeMap::new(),
             enable_compression: true,
             static_configs: Vec::new(),
@@ -191,11 +207,9 @@ pub struct RoleSelector {
 }
 
 /// What a `scrape_configs` entry of Prometheus 3 may have besides.
-const REFUSED_IN_JOB: [&str; 52] = [
+const REFUSED_IN_JOB: [&str; 47] = [
     "always_scrape_classic_histograms",
-    "authorization",
     "azure_sd_configs",
-    "basic_auth",
     "bearer_token",
     "bearer_token_file",
     "consul_sd_configs",
@@ -205,12 +219,10 @@ const REFUSED_IN_JOB: [&str; 52] = [
     "docker_sd_configs",
     "dockerswarm_sd_configs",
     "ec2_sd_configs",
-    "enable_http2",
     "eureka_sd_configs",
     "extra_scrape_metrics",
     "fallback_scrape_protocol",
     "file_sd_configs",
-    "follow_redirects",
     "gce_sd_configs",
     "hetzner_sd_configs",
     "http_headers",
@@ -240,7 +252,6 @@ const REFUSED_IN_JOB: [&str; 52] = [
     "scrape_native_histograms",
     "scrape_protocols",
     "serverset_sd_configs",
-    "tls_config",
     "track_timestamps_staleness",
     "triton_sd_configs",
     "uyuni_sd_configs",
@@ -271,6 +282,17 @@ impl Job {
         (interval, timeout.min(interval))
     }
 
+    /// How its targets are spoken to.
+    pub fn http(&self) -> HttpConfig {
+        HttpConfig {
+            basic_auth: self.basic_auth.clone(),
+            authorization: self.authorization.clone(),
+            tls: self.tls_config.clone(),
+            http2: self.enable_http2,
+            follow_redirects: self.follow_redirects,
+        }
+    }
+
     /// Adds all that is wrong with this job; `path` is its place.
     pub(super) fn validate(&self, section: &ScrapeConfig, path: &str, faults: &mut Vec<Fault>) {
         let mut fault = |field: &str, message: String| {
@@ -298,6 +320,10 @@ impl Job {
             let message = format!("is more than limits.buffers ({})", section.limits.buffers);
             fault("body_size_limit", message);
         }
+        self.http().validate(path, faults);
+        let mut fault = |field: &str, message: String| {
+            faults.push(Fault::new(format!("{path}.{field}"), message));
+        };
         for (index, group) in self.static_configs.iter().enumerate() {
             for (at, address) in group.targets.iter().enumerate() {
                 if address.is_empty() || address.contains(['/', '@', ' ']) {
