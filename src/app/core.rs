@@ -14,7 +14,7 @@ use crate::engine::query::QueryService;
 use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
-use crate::rules::{DCGM_EXPORTER_PRESET, Rule};
+use crate::rules::{DCGM_EXPORTER_PRESET, INFERENCE_PODS_PRESET, KUBELET_PRESET, Rule};
 use crate::scrape::{self, Statistics};
 use crate::store::{Limits, Store};
 use crate::targets::{self, TargetSet};
@@ -163,6 +163,8 @@ fn rules(config: &Config) -> (Vec<Rule>, Vec<Fault>) {
     for preset in &config.scrape.presets {
         let text = match preset {
             Preset::DcgmExporter => DCGM_EXPORTER_PRESET,
+            Preset::Kubelet => KUBELET_PRESET,
+            Preset::InferencePods => INFERENCE_PODS_PRESET,
         };
         let rules: Vec<DiscoveryRule> =
             serde_saphyr::from_str(text).expect("a test reads every preset");
