@@ -398,7 +398,7 @@ fn an_inference_pod_can_only_speak_of_itself() {
 }
 
 #[test]
-fn an_inference_pod_that_has_ended_or_is_replaced_is_no_target() {
+fn an_inference_pod_that_does_not_run_is_no_target() {
     let marks = [
         ("prometheus.io/scrape", "true"),
         ("prometheus.io/port", "8000"),
@@ -434,4 +434,15 @@ fn a_page_that_one_preset_reads_is_left_alone_by_the_next() {
         .map(|it| it.labels.value("job"))
         .collect();
     assert_eq!(jobs, ["dcgm-exporter"]);
+}
+
+#[test]
+fn a_pod_that_takes_anothers_name_and_address_is_another_target() {
+    let with = |uid: &str| {
+        let mut pod = dcgm_pod();
+        pod.uid = uid.into();
+        preset(&[pod]).targets
+    };
+    assert_eq!(with("1"), with("1"));
+    assert_ne!(with("1"), with("2"), "its series would go on");
 }
