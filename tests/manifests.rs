@@ -443,7 +443,7 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 4] = [
+    const MAY_NAME_IT: [(&str, &str); 6] = [
         (
             "src/cluster/connect.rs",
             "refuses a kubeconfig that says it",
@@ -452,6 +452,11 @@ fn verification_is_turned_off_nowhere() {
             "src/cluster/registration.rs",
             "takes it out of the APIServices",
         ),
+        (
+            "src/config/scrape/http.rs",
+            "reads a job's own choice, as Prometheus has it",
+        ),
+        ("src/config/scrape/tests.rs", "sees that it is read"),
         ("tests/cluster/certificates.rs", "sees that it is not there"),
         ("tests/manifests.rs", "this test"),
     ];

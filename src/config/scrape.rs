@@ -3,6 +3,7 @@
 //! Plain values as the file has them. What they mean is the business of [`crate::targets`] and [`crate::scrape`].
 
 mod discovery;
+pub mod http;
 mod job;
 mod refused;
 mod relabel;

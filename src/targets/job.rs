@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use crate::config::scrape::http::HttpConfig;
 use crate::config::scrape::{
     self as config, Fault, Preset, Scheme, ScrapeConfig, ScrapeLimits, units,
 };
@@ -42,6 +43,8 @@ pub struct Settings {
     pub honor_labels: bool,
     /// Whether a timestamp of the page counts.
     pub honor_timestamps: bool,
+    /// Credentials, TLS and versions of HTTP; one for all of the job's targets.
+    pub http: Arc<HttpConfig>,
     /// Whether gzip is offered.
     pub compression: bool,
     /// Most bytes of a page, as sent and decompressed.
@@ -213,6 +216,7 @@ impl Settings {
             job: job.job_name.clone(),
             honor_labels: job.honor_labels.unwrap_or(true),
             honor_timestamps: job.honor_timestamps,
+            http: Arc::new(job.http()),
             compression: job.enable_compression,
             body_size: usize::try_from(body_size).unwrap_or(usize::MAX),
             samples: or(job.sample_limit, limits.samples),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use super::discovery::{FileSd, KubernetesSd, StaticTargets};
+use super::http::{Authorization, BasicAuth, HttpConfig, TlsConfig};
 use super::refused::Refusing;
 use super::{Fault, Relabel, ScrapeConfig, units};
 
@@ -23,8 +24,18 @@ pub struct Job {
     pub scrape_timeout: Option<Duration>,
     /// The page's path. Default `/metrics`.
     pub metrics_path: String,
-    /// `http` (the default) or `https` (against the system's certificate authorities).
+    /// `http` (the default) or `https`.
     pub scheme: Scheme,
+    /// User name and password for the targets.
+    pub basic_auth: Option<BasicAuth>,
+    /// The header `Authorization` for the targets.
+    pub authorization: Option<Authorization>,
+    /// For `https`: authorities, a certificate of ours, the target's name. Default: the system's authorities.
+    pub tls_config: TlsConfig,
+    /// Whether HTTP/2 is offered to targets behind TLS. Default `true`.
+    pub enable_http2: bool,
+    /// Whether redirects are followed; never to another host. Default `true`.
+    pub follow_redirects: bool,
     /// Query parameters of the URL.
     pub params: BTreeMap<String, Vec<String>>,
     /// Whether to offer gzip to the target. Default `true`.
@@ -69,6 +80,11 @@ impl Default for Job {
             scrape_timeout: None,
             metrics_path: "/metrics".to_owned(),
             scheme: Scheme::Http,
+            basic_auth: None,
+            authorization: None,
+            tls_config: TlsConfig::default(),
+            enable_http2: true,
+            follow_redirects: true,
             params: BTreeMap::new(),
             enable_compression: true,
             static_configs: Vec::new(),
@@ -109,10 +125,8 @@ pub enum Scheme {
 /// What a `scrape_configs` entry of Prometheus 3 may have besides.
 const REFUSED_IN_JOB: &[&str] = &[
     "always_scrape_classic_histograms",
-    "authorization",
     "aws_sd_configs",
     "azure_sd_configs",
-    "basic_auth",
     "bearer_token",
     "bearer_token_file",
     "consul_sd_configs",
@@ -124,11 +138,9 @@ const REFUSED_IN_JOB: &[&str] = &[
     "ec2_sd_configs",
     "ecs_sd_configs",
     "elasticache_sd_configs",
-    "enable_http2",
     "eureka_sd_configs",
     "extra_scrape_metrics",
     "fallback_scrape_protocol",
-    "follow_redirects",
     "gce_sd_configs",
     "hetzner_sd_configs",
     "http_headers",
@@ -162,7 +174,6 @@ const REFUSED_IN_JOB: &[&str] = &[
     "scrape_protocols",
     "serverset_sd_configs",
     "stackit_sd_configs",
-    "tls_config",
     "track_timestamps_staleness",
     "triton_sd_configs",
     "uyuni_sd_configs",
@@ -175,6 +186,17 @@ impl Job {
         let interval = self.scrape_interval.unwrap_or(section.interval);
         let timeout = self.scrape_timeout.unwrap_or(section.timeout);
         (interval, timeout.min(interval))
+    }
+
+    /// How its targets are spoken to.
+    pub fn http(&self) -> HttpConfig {
+        HttpConfig {
+            basic_auth: self.basic_auth.clone(),
+            authorization: self.authorization.clone(),
+            tls: self.tls_config.clone(),
+            http2: self.enable_http2,
+            follow_redirects: self.follow_redirects,
+        }
     }
 
     /// Adds all that is wrong with this job; `path` is its place.
@@ -204,6 +226,7 @@ impl Job {
             let message = format!("is more than limits.buffers ({})", section.limits.buffers);
             fault("body_size_limit", message);
         }
+        self.http().validate(path, faults);
         for (index, group) in self.static_configs.iter().enumerate() {
             group.validate(&format!("{path}.static_configs[{index}]"), faults);
         }

@@ -205,3 +205,71 @@ scrape_configs:
         "{found:#?}"
     );
 }
+
+#[test]
+fn http_settings_are_prometheus_s_and_their_secrets_are_not_shown() {
+    let text = r#"
+scrape_configs:
+- job_name: a
+  basic_auth: {username: u, password: hidden1}
+  enable_http2: false
+  follow_redirects: false
+- job_name: b
+  authorization: {credentials: hidden2}
+  tls_config: {ca_file: /ca, cert: c, key: hidden3, server_name: n, insecure_skip_verify: true, min_version: TLS13}
+"#;
+    let config = read(text).unwrap();
+    assert_eq!(config.validate(), []);
+    let (a, b) = (
+        config.scrape_configs[0].http(),
+        config.scrape_configs[1].http(),
+    );
+    assert!(!a.http2 && !a.follow_redirects && b.http2 && b.follow_redirects);
+    assert_eq!(b.authorization.as_ref().unwrap().kind, "Bearer");
+    assert_eq!(b.tls.min_version, Some(http::TlsVersion::Tls13));
+    assert!(!format!("{config:?}").contains("hidden"));
+    assert!(!format!("{:?}", crate::targets::compile(&config)).contains("hidden"));
+    let typo = text.replace('\n', "\n  ").replace("cert: c", "certt: c");
+    let error = super::super::Config::parse(&format!("scrape:{typo}")).unwrap_err();
+    assert!(
+        error.contains("certt") && error.contains("line 9"),
+        "{error}"
+    );
+    assert!(!error.contains("hidden"), "{error}");
+}
+
+#[test]
+fn http_settings_that_contradict_themselves_are_told() {
+    let found = faults(
+        r#"
+presets: []
+scrape_configs:
+- job_name: a
+  basic_auth: {username: u, username_file: /u, password_file: p}
+  authorization: {type: Basic, credentials: c, credentials_file: /c}
+  tls_config: {ca: c, ca_file: /c, cert: c, min_version: TLS13, max_version: TLS12}
+- job_name: b
+  authorization: {type: "a b"}
+"#,
+    );
+    let places: Vec<&str> = found
+        .iter()
+        .filter_map(|it| it.split(": ").next())
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "scrape_configs[0].authorization",
+            "scrape_configs[0].authorization.type",
+            "scrape_configs[0].basic_auth.username_file",
+            "scrape_configs[0].basic_auth.password_file",
+            "scrape_configs[0].authorization.credentials_file",
+            "scrape_configs[0].tls_config.ca_file",
+            "scrape_configs[0].tls_config",
+            "scrape_configs[0].tls_config.min_version",
+            "scrape_configs[1].authorization.type",
+            "scrape_configs[1].authorization",
+        ],
+        "{found:#?}"
+    );
+}
