@@ -77,13 +77,10 @@ scrape_configs:
     ));
     let mut expected = vec![
         format!(
-            r#"{{__name__="answers", instance="{address}", job="endpointslice", pod="exporter", service="exporter"}}"#
+            r#"answers{{instance="{address}", job="endpointslice", pod="exporter", service="exporter"}}"#
         ),
-        format!(
-            r#"{{__name__="answers", instance="{}", job="node"}}"#,
-            NODES[0]
-        ),
-        format!(r#"{{__name__="answers", instance="{address}", job="pod"}}"#),
+        format!(r#"answers{{instance="{}", job="node"}}"#, NODES[0]),
+        format!(r#"answers{{instance="{address}", job="pod"}}"#),
     ];
     expected.sort();
     eventually("a sample of each role", PATIENCE, async || {
