@@ -24,7 +24,13 @@ pub use template::TemplateError;
 use template::{Template, Values};
 
 /// The rules of the preset `dcgm-exporter`, as they would stand in a configuration file.
-pub const DCGM_EXPORTER_PRESET: &str = include_str!("rules/presets.yaml");
+pub const DCGM_EXPORTER_PRESET: &str = include_str!("rules/presets/dcgm-exporter.yaml");
+
+/// The rules of the preset `kubelet`.
+pub const KUBELET_PRESET: &str = include_str!("rules/presets/kubelet.yaml");
+
+/// The rules of the preset `inference-pods`.
+pub const INFERENCE_PODS_PRESET: &str = include_str!("rules/presets/inference-pods.yaml");
 
 /// A rule, ready for use.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! When and how to scrape; writes the store.
 //!
-//! [`run`] owns one task per target. Each task owns its target's writer, so that a target that goes away takes its series
+//! [`Scraping`] owns one task per target. Each task owns its target's writer, so that a target that goes away takes its series
 //! with it, and a slow or broken one costs no other anything but a place among the scrapes in flight.
 //!
 //! A target is scraped once an interval, and [`Demand`] takes requests' wishes into account: when, not how often.
@@ -20,5 +20,5 @@ mod task;
 pub use demand::Demand;
 pub use error::ScrapeError;
 pub use kept::KeptMetrics;
-pub use pool::run;
+pub use pool::Scraping;
 pub use statistics::{Counts, Statistics};

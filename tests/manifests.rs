@@ -177,6 +177,8 @@ fn the_adapter_may_do_what_it_needs_and_no_more() {
     let expected = written(&[
         (" pods/", "get list watch"),
         (" namespaces/", "get list watch"),
+        (" nodes/", "list watch"),
+        (" nodes/metrics/", "get"),
         (
             "apiregistration.k8s.io apiservices/v1beta1.custom.metrics.k8s.io",
             "get list watch patch",

@@ -21,6 +21,9 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// The preset whose exporters these tests are about.
+const DCGM: &str = "presets: [dcgm-exporter]";
+
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Lists and watches of pods. Every watch gets every event whose pod meets its selector.
@@ -185,7 +188,7 @@ impl Fixture {
 
 #[tokio::test]
 async fn the_preset_follows_the_exporters_of_a_cluster_through_an_outage() {
-    let mut cluster = Fixture::start("{}", &[exporter("a", "10.0.0.1")]).await;
+    let mut cluster = Fixture::start(DCGM, &[exporter("a", "10.0.0.1")]).await;
     let set = cluster.until(&["http://10.0.0.1:9400/metrics"]).await;
     assert_eq!(set.targets[0].labels.value("node"), "node-of-a");
     assert_eq!(set.targets[0].object.as_deref(), Some("pod gpu-operator/a"));
@@ -279,7 +282,7 @@ scrape_configs:
 
 #[tokio::test]
 async fn a_reload_takes_no_target_away_that_goes_on() {
-    let mut cluster = Fixture::start("{}", &[exporter("a", "10.0.0.1")]).await;
+    let mut cluster = Fixture::start(DCGM, &[exporter("a", "10.0.0.1")]).await;
     let one = "http://10.0.0.1:9400/metrics";
     cluster.until(&[one]).await;
     cluster.until_watched(4).await;
@@ -295,7 +298,7 @@ async fn a_reload_takes_no_target_away_that_goes_on() {
 
     std::mem::take(&mut cluster.cancel).cancel();
     (&mut cluster.running).await.unwrap();
-    let next = follow("{}", &cluster.client, &cluster.out, &cluster.cancel);
+    let next = follow(DCGM, &cluster.client, &cluster.out, &cluster.cancel);
     cluster.running = tokio::spawn(next);
     let two = "http://10.0.0.2:9400/metrics";
     cluster.api.pods.lock().push(exporter("b", "10.0.0.2"));

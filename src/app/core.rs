@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::error;
 
 use crate::config::rules::DiscoveryRule;
-use crate::config::scrape::{Preset, ScrapeLimits};
+use crate::config::scrape::Preset;
 use crate::config::{Config, Fault};
 use crate::engine::embedded::{Embedded, longest_range, selectors};
 use crate::engine::query::QueryService;
@@ -15,9 +14,9 @@ use crate::model::names::NeededNames;
 use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
-use crate::rules::{DCGM_EXPORTER_PRESET, Rule};
-use crate::scrape::{self, Demand, KeptMetrics, Statistics};
-use crate::store::{Limits, MetadataIndex, Store};
+use crate::rules::{DCGM_EXPORTER_PRESET, INFERENCE_PODS_PRESET, KUBELET_PRESET, Rule};
+use crate::scrape::{KeptMetrics, Scraping};
+use crate::store::{Limits, Store};
 use crate::targets::{self, TargetSet};
 
 use super::Tasks;
@@ -38,19 +37,13 @@ pub struct BuildError(pub Vec<Fault>);
 
 /// Everything that answers, built and not yet running.
 pub struct Core {
-    /// The samples.
-    pub store: Arc<Store>,
+    /// The samples, and what brings them.
+    pub scraping: Scraping,
     /// The answers.
     pub provider: Arc<Provider>,
     /// The answers to PromQL that no rule asks.
     pub queries: Arc<QueryService>,
-    /// What scraping counts.
-    pub statistics: Arc<Statistics>,
-    demand: Arc<Demand>,
     jobs: Vec<targets::Job>,
-    kept: Arc<KeptMetrics>,
-    metadata: Arc<MetadataIndex>,
-    limits: ScrapeLimits,
 }
 
 impl Core {
@@ -81,26 +74,22 @@ impl Core {
             .unwrap_or(config.scrape.interval);
         let default_max_age = config.default_max_age(slowest);
         let limits = store_limits(&rules, &jobs, default_max_age);
-        let kept = kept_metrics(config, &rules);
         let store = Store::new(limits);
-        let metadata = Arc::new(MetadataIndex::default());
-        let statistics = Arc::new(Statistics::default());
-        let demand = Demand::new(Arc::clone(&statistics));
-        let engine = Embedded::new(Arc::clone(&store)).refreshed_by(Arc::clone(&demand) as _);
-        let queries = QueryService::over(Arc::clone(&store)).with_metadata(Arc::clone(&metadata));
-        let queries = Arc::new(queries);
+        let scraping = Scraping {
+            limits: config.scrape.limits.clone(),
+            kept: Arc::new(kept_metrics(config, &rules)),
+            ..Scraping::into(Arc::clone(&store))
+        };
+        let demand = Arc::clone(&scraping.demand);
+        let engine = Embedded::new(Arc::clone(&store)).refreshed_by(demand);
+        let queries = QueryService::over(store).with_metadata(Arc::clone(&scraping.metadata));
         let provider = Provider::new(rules, default_max_age, Arc::new(engine), lister, mapper);
         let provider = Arc::new(provider.fresh_within(config.fresh_within()));
         Ok(Self {
-            store,
+            scraping,
             provider,
-            queries,
-            statistics,
-            demand,
+            queries: Arc::new(queries),
             jobs,
-            kept: Arc::new(kept),
-            metadata,
-            limits: config.scrape.limits.clone(),
         })
     }
 
@@ -110,27 +99,13 @@ impl Core {
         let (sender, targets) = watch::channel(Arc::new(TargetSet::default()));
         let finding = targets::run(
             self.jobs.clone(),
-            self.limits.targets,
+            self.scraping.limits.targets,
             client,
             Arc::new(sender),
             tasks.token(),
         );
         tasks.spawn("targets", finding);
-        let scraping = scrape::run(
-            Arc::clone(&self.store),
-            targets,
-            self.limits.clone(),
-            Arc::clone(&self.kept),
-            Arc::clone(&self.metadata),
-            Arc::clone(&self.statistics),
-            Arc::clone(&self.demand),
-            tasks.token(),
-        );
-        tasks.spawn("scrape", async move {
-            if let Err(error) = scraping.await {
-                error!(%error, "nothing is scraped: no HTTP client can be made");
-            }
-        });
+        tasks.spawn("scrape", self.scraping.clone().run(targets, tasks.token()));
         let (provider, cancel) = (Arc::clone(&self.provider), tasks.token());
         tasks.spawn("catalog", async move {
             let mut ticks = tokio::time::interval(CATALOG_INTERVAL);
@@ -194,6 +169,8 @@ fn rules(config: &Config) -> (Vec<Rule>, Vec<Fault>) {
     for preset in &config.scrape.presets {
         let text = match preset {
             Preset::DcgmExporter => DCGM_EXPORTER_PRESET,
+            Preset::Kubelet => KUBELET_PRESET,
+            Preset::InferencePods => INFERENCE_PODS_PRESET,
         };
         let rules: Vec<DiscoveryRule> =
             serde_saphyr::from_str(text).expect("a test reads every preset");

@@ -93,8 +93,8 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
     let metrics = listen.metrics.clone();
     let queries = QueryApi::new(Arc::clone(&core.queries), QueryLimits::default());
     let own = OwnMetrics::new(
-        Arc::clone(&core.statistics),
-        Arc::clone(&core.store),
+        Arc::clone(&core.scraping.statistics),
+        Arc::clone(&core.scraping.store),
         Arc::clone(&core.provider),
         |registry| {
             queries.register(registry);

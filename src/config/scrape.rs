@@ -2,6 +2,7 @@
 //!
 //! Plain values as the file has them. What they mean is the business of [`crate::targets`] and [`crate::scrape`].
 
+mod discovery;
 pub mod http;
 mod job;
 mod refused;
@@ -13,7 +14,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use super::Fault;
-pub use job::{Job, KubernetesSd, Namespaces, Role, RoleSelector, Scheme, StaticTargets};
+pub use discovery::{
+    FileSd, KubernetesSd, Namespaces, Role, RoleSelector, SelectorRole, StaticTargets,
+};
+pub use job::{Job, Scheme};
 pub use relabel::{Action, Relabel, anchored};
 
 /// What to scrape, how often, and within which bounds.
@@ -26,10 +30,10 @@ pub struct ScrapeConfig {
     /// How long one scrape may take, unless the job says otherwise. Default `10s`; never more than the interval.
     #[serde(deserialize_with = "units::duration")]
     pub timeout: Duration,
-    /// Jobs that come with this program, by name. Default `[dcgm-exporter]`. A preset leaves out a URL that one of
-    /// `scrape_configs` scrapes already.
+    /// Jobs that come with this program, by name. Default: all of them. A preset leaves out a URL that one of
+    /// `scrape_configs`, or a preset before it, scrapes already.
     pub presets: Vec<Preset>,
-    /// Where the presets look for exporters. Default: in all namespaces. Whoever may create pods there decides what the GPUs
+    /// Where the preset dcgm-exporter looks for exporters. Default: in all namespaces. Whoever may create pods there decides what the GPUs
     /// of all namespaces are said to do, since an exporter names the pods it tells of: name the exporters' own namespaces
     /// where tenants are not trusted.
     pub preset_namespaces: Vec<String>,
@@ -47,7 +51,7 @@ impl Default for ScrapeConfig {
         Self {
             interval: Duration::from_secs(15),
             timeout: Duration::from_secs(10),
-            presets: vec![Preset::DcgmExporter],
+            presets: Preset::ALL.to_vec(),
             preset_namespaces: Vec::new(),
             keep: Keep::Needed,
             scrape_configs: Vec::new(),
@@ -72,13 +76,22 @@ pub enum Keep {
 pub enum Preset {
     /// NVIDIA's dcgm-exporter (its Helm chart, the GPU operator) and Alibaba's exporter, which speaks the same.
     DcgmExporter,
+    /// The CPU and memory of containers, as every node's kubelet tells it.
+    Kubelet,
+    /// vLLM, SGLang, TGI, Triton and NIM, in pods that KServe labels or that ask to be scraped.
+    InferencePods,
 }
 
 impl Preset {
+    /// All of them, in the order of their jobs.
+    pub const ALL: [Self; 3] = [Self::DcgmExporter, Self::Kubelet, Self::InferencePods];
+
     /// Its name, which is the name of its job.
     pub fn name(self) -> &'static str {
         match self {
             Self::DcgmExporter => "dcgm-exporter",
+            Self::Kubelet => "kubelet",
+            Self::InferencePods => "inference-pods",
         }
     }
 }
@@ -87,13 +100,11 @@ impl TryFrom<String> for Preset {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        match name.as_str() {
-            "dcgm-exporter" => Ok(Self::DcgmExporter),
-            "kubelet" | "inference-pods" => Err(format!("preset {name} is not available yet")),
-            _ => Err(format!(
-                "there is no preset {name:?}; there is dcgm-exporter"
-            )),
-        }
+        let known = Self::ALL.into_iter().find(|it| it.name() == name);
+        known.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("there is no preset {name:?}; there are {names}")
+        })
     }
 }
 

@@ -386,3 +386,12 @@ async fn one_odd_series_does_not_take_the_metric_from_the_others() {
     };
     assert_eq!(world.ask(&all, at(1)).await, Ok(pairs(&[("qwen-a", "7")])));
 }
+
+#[tokio::test]
+async fn a_pod_that_is_gone_is_not_answered_though_an_exporter_still_names_it() {
+    let mut world = world("");
+    let samples = [("qwen-a", "0", 50.0), ("qwen-deleted", "1", 100.0)];
+    world.scrape(at(0), &samples);
+    let answered = world.ask(&question(""), at(0)).await.expect("an answer");
+    assert_eq!(answered, pairs(&[("qwen-a", "50")]));
+}

@@ -57,6 +57,70 @@ fn the_preset_rules_are_valid_and_serve_what_they_promise() {
 }
 
 #[test]
+fn the_presets_of_kubelets_and_inference_servers_offer_these_names() {
+    let table = [
+        (
+            KUBELET_PRESET,
+            "container_cpu_usage_seconds_total",
+            Some("container_cpu_usage"),
+        ),
+        (
+            INFERENCE_PODS_PRESET,
+            "vllm:num_requests_waiting",
+            Some("vllm_num_requests_waiting"),
+        ),
+        (
+            INFERENCE_PODS_PRESET,
+            "vllm:gpu_cache_usage_perc",
+            Some("vllm_kv_cache_usage_perc"),
+        ),
+        (
+            INFERENCE_PODS_PRESET,
+            "sglang:num_queue_reqs",
+            Some("sglang_num_queue_reqs"),
+        ),
+        (
+            INFERENCE_PODS_PRESET,
+            "tgi_queue_size",
+            Some("tgi_queue_size"),
+        ),
+        (
+            INFERENCE_PODS_PRESET,
+            "vllm:num_requests_waiting_by_reason",
+            None,
+        ),
+    ];
+    for (preset, series, expected) in table {
+        let configs: Vec<DiscoveryRule> = serde_saphyr::from_str(preset).expect("valid YAML");
+        let rules = configs
+            .iter()
+            .map(|config| Rule::compile("preset", config).expect("valid"));
+        // The selector is `{__name__=~"^…$",…}`, or begins with the name.
+        let meant = |rule: &Rule| {
+            let query = &rule.series_query;
+            let name = query.strip_prefix("{__name__").unwrap_or(query);
+            let (name, exact) = match name.strip_prefix("=~") {
+                Some(pattern) => (pattern, false),
+                None => (name.trim_start_matches('='), true),
+            };
+            let name = name.trim_start_matches('"').split(['"', '{']).next();
+            let name = name.expect("a name");
+            if exact {
+                name == series
+            } else {
+                regex::Regex::new(name).expect("valid").is_match(series)
+            }
+        };
+        let names: Vec<String> = rules
+            .filter(meant)
+            .filter_map(|rule| rule.metric_name(series))
+            .collect();
+        let expected: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(names, expected, "{series}");
+    }
+}
+
+#[test]
 fn a_request_becomes_the_query_that_prometheus_adapter_would_send() {
     let rule = rule(
         r#"

@@ -19,62 +19,85 @@ use super::fetch::Fetcher;
 use super::task::{Shared, Task, pace};
 use super::{Demand, KeptMetrics, Statistics};
 
-/// Scrapes the latest of `targets` into `store` until `cancel`; then every scrape has ended.
-///
-/// A target that leaves the set takes its series with it. One that stays as it is goes on undisturbed; one that changes in
-/// anything (its labels, its job's settings) starts afresh. `demand` brings the requests' wishes.
-///
-/// # Errors
-/// Where no HTTP client can be made.
-pub async fn run(
-    store: Arc<Store>,
-    mut targets: watch::Receiver<Arc<TargetSet>>,
-    limits: ScrapeLimits,
-    kept: Arc<KeptMetrics>,
-    metadata: Arc<MetadataIndex>,
-    statistics: Arc<Statistics>,
-    demand: Arc<Demand>,
-    cancel: CancellationToken,
-) -> Result<(), reqwest::Error> {
-    let shared = Arc::new(Shared {
-        fetcher: Fetcher::new(&limits),
-        turns: Semaphore::new(limits.concurrency.min(Semaphore::MAX_PERMITS)),
-        kept,
-        metadata,
-        statistics,
-    });
-    let mut pool = Pool {
-        store,
-        shared,
-        demand,
-        cancel: cancel.clone(),
-        running: HashMap::new(),
-        tasks: JoinSet::new(),
-    };
-    let mut open = true;
-    loop {
-        let set = targets.borrow_and_update().clone();
-        pool.adopt(&set);
-        let changed = loop {
-            tokio::select! {
-                () = cancel.cancelled() => break false,
-                changed = targets.changed(), if open => {
-                    open = changed.is_ok();
-                    break true;
-                }
-                Some(ended) = pool.tasks.join_next(), if !pool.tasks.is_empty() => {
-                    if let Err(error) = ended {
-                        pool.revive(&error);
-                    }
-                }
-            }
-        };
-        if !changed {
-            break;
+/// What scraping reads and writes beside its targets.
+#[derive(Clone, Debug)]
+pub struct Scraping {
+    /// Where samples go.
+    pub store: Arc<Store>,
+    /// Where the descriptions of metrics go.
+    pub metadata: Arc<MetadataIndex>,
+    /// What bounds it.
+    pub limits: ScrapeLimits,
+    /// Which metrics are kept.
+    pub kept: Arc<KeptMetrics>,
+    /// What it counts.
+    pub statistics: Arc<Statistics>,
+    /// What requests wish.
+    pub demand: Arc<Demand>,
+}
+
+impl Scraping {
+    /// Scraping of everything into `store`, within the usual limits.
+    pub fn into(store: Arc<Store>) -> Self {
+        let statistics = Arc::new(Statistics::default());
+        Self {
+            store,
+            metadata: Arc::default(),
+            limits: ScrapeLimits::default(),
+            kept: Arc::default(),
+            demand: Demand::new(Arc::clone(&statistics)),
+            statistics,
         }
     }
-    pool.end().await;
-    Ok(())
+
+    /// Scrapes the latest of `targets` until `cancel`; then every scrape has ended.
+    ///
+    /// A target that leaves the set takes its series with it. One that stays as it is goes on undisturbed; one that changes
+    /// in anything (its labels, its job's settings) starts afresh.
+    pub async fn run(
+        self,
+        mut targets: watch::Receiver<Arc<TargetSet>>,
+        cancel: CancellationToken,
+    ) {
+        let shared = Arc::new(Shared {
+            fetcher: Fetcher::new(&self.limits),
+            turns: Semaphore::new(self.limits.concurrency.min(Semaphore::MAX_PERMITS)),
+            kept: self.kept,
+            metadata: self.metadata,
+            statistics: self.statistics,
+        });
+        let mut pool = Pool {
+            store: self.store,
+            shared,
+            demand: self.demand,
+            cancel: cancel.clone(),
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+        };
+        let mut open = true;
+        loop {
+            let set = targets.borrow_and_update().clone();
+            pool.adopt(&set);
+            let changed = loop {
+                tokio::select! {
+                    () = cancel.cancelled() => break false,
+                    changed = targets.changed(), if open => {
+                        open = changed.is_ok();
+                        break true;
+                    }
+                    Some(ended) = pool.tasks.join_next(), if !pool.tasks.is_empty() => {
+                        if let Err(error) = ended {
+                            pool.revive(&error);
+                        }
+                    }
+                }
+            };
+            if !changed {
+                break;
+            }
+        }
+        pool.end().await;
+    }
 }
 
 /// What makes two targets the same target.

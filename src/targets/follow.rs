@@ -1,31 +1,33 @@
-//! Keeps the set of targets up to date with the cluster.
+//! Keeps the set of targets up to date with the cluster and with files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::cluster::discovery::{PodDiscovery, PodQuery, Pods};
+use crate::cluster::discovery::{Discovery, Objects, Query};
 
+use super::files::Files;
 use super::job::Job;
-use super::set::{self, TargetSet, assemble};
+use super::set::{self, Found, TargetSet, assemble_found};
 
 /// How long changes are gathered before a new set is made: a rollout changes many pods in a moment.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// How long a set that is there already is kept while the watches of its successor list their pods.
+/// How long a set that is there already is kept while the watches of its successor list their objects.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// Publishes the targets of `jobs`, at most `limit`, until `cancel`; then all its watches have ended.
 ///
-/// `client` is needed for jobs that discover pods; without it they have no targets, and that is logged. A set that is in
-/// `out` already, from an earlier configuration, stays until the new watches know their pods: a reload stops no scrape
+/// `client` is needed for jobs that discover objects of the cluster; without it they have no targets, and that is logged. A set that is in
+/// `out` already, from an earlier configuration, stays until the new watches know their objects: a reload stops no scrape
 /// that goes on after it.
 pub async fn run(
     jobs: Vec<Job>,
@@ -35,36 +37,53 @@ pub async fn run(
     cancel: CancellationToken,
 ) {
     let mut watches = JoinSet::new();
-    let mut pods = start(&jobs, client.as_ref(), &mut watches, &cancel);
+    let mut watched = start(&jobs, client.as_ref(), &mut watches, &cancel);
+    let sds = jobs.iter().flat_map(|job| &job.written.file_sd_configs);
+    let files = Arc::new(Mutex::new(Files::new(sds)));
+    let every = files.lock().every();
+    read(&files, every).await;
+    let mut look_at = every.map(|every| Instant::now() + every);
     let take_over = Instant::now() + TAKE_OVER;
     if !out.borrow().targets.is_empty() {
-        for receiver in pods.values_mut() {
+        for receiver in watched.values_mut() {
             // An error says that the time is over or the watch has ended: then what is known counts.
             let _ = cancel
                 .run_until_cancelled(timeout_at(take_over, receiver.changed()))
                 .await;
         }
     }
-    let mut open: BTreeSet<PodQuery> = pods.keys().cloned().collect();
+    let mut open: BTreeSet<Query> = watched.keys().cloned().collect();
     while !cancel.is_cancelled() {
-        let known: BTreeMap<&PodQuery, Pods> = pods
+        let known: BTreeMap<&Query, Objects> = watched
             .iter_mut()
             .map(|(query, receiver)| (query, receiver.borrow_and_update().clone()))
             .collect();
-        let new = assemble(
+        let new = assemble_found(
             &jobs,
-            |query| known.get(query).cloned().unwrap_or_default(),
+            &Found {
+                objects: |query: &Query| known.get(query).cloned().unwrap_or_default(),
+                files: &files.lock(),
+            },
             limit,
         );
         publish(&out, new);
-        let ended = tokio::select! {
-            () = cancel.cancelled() => break,
-            ended = changed(&mut pods, &open) => ended,
+        let ended = loop {
+            tokio::select! {
+                () = cancel.cancelled() => break None,
+                ended = changed(&mut watched, &open) => break ended,
+                () = until(look_at) => {
+                    let differ = read(&files, every).await;
+                    look_at = every.map(|every| Instant::now() + every);
+                    if differ {
+                        break None;
+                    }
+                }
+            }
         };
         if let Some(query) = ended {
             error!(
                 ?query,
-                "watch of pods to scrape ended; the pods known so far stay"
+                "watch of objects to scrape ended; those known so far stay"
             );
             open.remove(&query);
         }
@@ -73,38 +92,62 @@ pub async fn run(
     while watches.join_next().await.is_some() {}
 }
 
+/// Waits for this time; for ever where there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads the files, if there are any, where waiting for the disk holds up nothing else; says whether they differ.
+async fn read(files: &Arc<Mutex<Files>>, every: Option<Duration>) -> bool {
+    if every.is_none() {
+        return false;
+    }
+    let files = Arc::clone(files);
+    // Only a panic is an error here: then what was known stays.
+    tokio::task::spawn_blocking(move || files.lock().read())
+        .await
+        .unwrap_or(false)
+}
+
 /// Starts one watch for each different query.
 fn start(
     jobs: &[Job],
     client: Option<&kube::Client>,
     watches: &mut JoinSet<()>,
     cancel: &CancellationToken,
-) -> BTreeMap<PodQuery, watch::Receiver<Pods>> {
-    let mut pods = BTreeMap::new();
+) -> BTreeMap<Query, watch::Receiver<Objects>> {
+    let mut watched = BTreeMap::new();
     for job in jobs {
         for sd in &job.written.kubernetes_sd_configs {
             let Some(client) = client else {
                 let job = &job.settings.job;
-                warn!(job, "this job discovers pods, but there is no cluster");
+                warn!(
+                    job,
+                    "this job discovers objects of a cluster, and there is none"
+                );
                 break;
             };
-            let query = set::query(sd);
-            pods.entry(query.clone()).or_insert_with(|| {
-                let (discovery, receiver) = PodDiscovery::new(client.clone(), query);
-                watches.spawn(discovery.run(cancel.clone()));
-                receiver
-            });
+            for query in set::queries(sd) {
+                watched.entry(query.clone()).or_insert_with(|| {
+                    let (discovery, receiver) = Discovery::new(client.clone(), query);
+                    watches.spawn(discovery.run(cancel.clone()));
+                    receiver
+                });
+            }
         }
     }
-    pods
+    watched
 }
 
 /// Waits for a change of any of the `open` queries; `Some` if it is that this one's watch has ended.
 async fn changed(
-    pods: &mut BTreeMap<PodQuery, watch::Receiver<Pods>>,
-    open: &BTreeSet<PodQuery>,
-) -> Option<PodQuery> {
-    let waits: Vec<_> = pods
+    watched: &mut BTreeMap<Query, watch::Receiver<Objects>>,
+    open: &BTreeSet<Query>,
+) -> Option<Query> {
+    let waits: Vec<_> = watched
         .iter_mut()
         .filter(|(query, _)| open.contains(query))
         .map(|(query, receiver)| {

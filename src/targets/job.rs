@@ -26,6 +26,8 @@ pub struct Target {
     pub labels: Labels,
     /// The Kubernetes object behind it where there is one, such as `pod monitoring/dcgm-exporter-x2x4f`.
     pub object: Option<String>,
+    /// The UID of the pod behind it: a pod that takes another's name and address starts afresh.
+    pub uid: Option<String>,
     /// How often it is scraped.
     pub interval: Duration,
     /// How long one scrape may take; at most `interval`.
@@ -124,6 +126,7 @@ impl Job {
         mut labels: LabelMap,
         object: Option<String>,
     ) -> Result<Option<Target>, String> {
+        let uid = labels.get("__meta_kubernetes_pod_uid").cloned();
         let scheme = match self.written.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
@@ -161,6 +164,7 @@ impl Job {
             url,
             labels: Labels::new(labels),
             object,
+            uid,
             interval,
             timeout: timeout.min(interval),
         }))

@@ -1,84 +1,71 @@
 //! A pod's possible targets, with the labels Prometheus gives them (`discovery/kubernetes/pod.go`, `buildPod`).
 
-use std::net::IpAddr;
-
 use crate::cluster::discovery::{DiscoveredContainer, DiscoveredPod, DiscoveredPort};
 
+use super::meta::{put, put_metadata, with_port};
 use super::relabel::{LabelMap, set};
 
 /// One set of labels per declared port, and one per container that declares none. None at all for a pod that has no address
-/// (yet) or has ended.
+/// (yet) or, other than in Prometheus, has ended.
 pub(super) fn candidates(pod: &DiscoveredPod) -> Vec<LabelMap> {
     let ended = matches!(pod.phase.as_str(), "Succeeded" | "Failed");
-    let Ok(ip) = pod.ip.parse() else {
-        return Vec::new();
-    };
-    if ended {
+    if ended || pod.ip.is_empty() {
         return Vec::new();
     }
-    let common = pod_labels(pod);
+    let mut common = LabelMap::new();
+    put(&mut common, "namespace", &pod.metadata.namespace);
+    put_pod(&mut common, pod);
     let of_container = |container: &DiscoveredContainer| -> Vec<LabelMap> {
         let mut labels = common.clone();
-        put(&mut labels, "container_name", &container.name);
-        put(&mut labels, "container_image", &container.image);
-        put(&mut labels, "container_init", &container.init.to_string());
+        put_container(&mut labels, container);
+        put(&mut labels, "pod_container_id", &container.id);
         if container.ports.is_empty() {
             set(&mut labels, "__address__", &*pod.ip);
             return vec![labels];
         }
-        let with_port = |port| port_labels(labels.clone(), ip, port);
-        container.ports.iter().map(with_port).collect()
+        let of_port = |port| {
+            let mut labels = labels.clone();
+            put_port(&mut labels, port);
+            set(&mut labels, "__address__", with_port(&pod.ip, port.number));
+            labels
+        };
+        container.ports.iter().map(of_port).collect()
     };
     pod.containers.iter().flat_map(of_container).collect()
 }
 
-fn pod_labels(pod: &DiscoveredPod) -> LabelMap {
-    let mut labels = LabelMap::new();
-    set(&mut labels, "__meta_kubernetes_namespace", &*pod.namespace);
-    put(&mut labels, "name", &pod.name);
-    put(&mut labels, "ip", &pod.ip);
-    put(&mut labels, "ready", &pod.ready);
-    put(&mut labels, "phase", &pod.phase);
-    put(&mut labels, "node_name", &pod.node_name);
-    put(&mut labels, "host_ip", &pod.host_ip);
-    put(&mut labels, "uid", &pod.uid);
+/// What is known of a pod, but for its namespace (`podLabels`).
+pub(super) fn put_pod(labels: &mut LabelMap, pod: &DiscoveredPod) {
+    put_metadata(labels, "pod", &pod.metadata);
+    put(labels, "pod_ip", &pod.ip);
+    put(labels, "pod_ready", &pod.ready);
+    put(labels, "pod_phase", &pod.phase);
+    put(labels, "pod_node_name", &pod.node_name);
+    put(labels, "pod_host_ip", &pod.host_ip);
+    put(labels, "pod_uid", &pod.uid);
     if let Some((kind, name)) = &pod.controller {
-        put(&mut labels, "controller_kind", kind);
-        put(&mut labels, "controller_name", name);
+        put(labels, "pod_controller_kind", kind);
+        put(labels, "pod_controller_name", name);
     }
-    for (what, pairs) in [("label", &pod.labels), ("annotation", &pod.annotations)] {
-        for (name, value) in pairs {
-            let name = sanitised(name);
-            put(&mut labels, &format!("{what}_{name}"), value);
-            put(&mut labels, &format!("{what}present_{name}"), "true");
-        }
-    }
-    labels
 }
 
-fn port_labels(mut labels: LabelMap, ip: IpAddr, port: &DiscoveredPort) -> LabelMap {
-    let address = std::net::SocketAddr::new(ip, port.number).to_string();
-    set(&mut labels, "__address__", address);
-    put(&mut labels, "container_port_name", &port.name);
+pub(super) fn put_container(labels: &mut LabelMap, container: &DiscoveredContainer) {
+    put(labels, "pod_container_name", &container.name);
+    put(labels, "pod_container_image", &container.image);
+    put(labels, "pod_container_init", &container.init.to_string());
+}
+
+pub(super) fn put_port(labels: &mut LabelMap, port: &DiscoveredPort) {
+    put(labels, "pod_container_port_name", &port.name);
     let number = port.number.to_string();
-    put(&mut labels, "container_port_number", &number);
-    put(&mut labels, "container_port_protocol", &port.protocol);
-    labels
-}
-
-fn put(labels: &mut LabelMap, name: &str, value: &str) {
-    set(labels, format!("__meta_kubernetes_pod_{name}"), value);
-}
-
-/// A Kubernetes label's name as a label name of Prometheus.
-fn sanitised(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    name.chars().map(plain).collect()
+    put(labels, "pod_container_port_number", &number);
+    put(labels, "pod_container_port_protocol", &port.protocol);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::discovery::Metadata;
 
     fn pod() -> DiscoveredPod {
         let port = |name: &str, number| DiscoveredPort {
@@ -87,18 +74,22 @@ mod tests {
             protocol: "TCP".to_owned(),
         };
         DiscoveredPod {
-            namespace: "llm".into(),
-            name: "vllm-0".into(),
+            metadata: Metadata {
+                namespace: "llm".into(),
+                name: "vllm-0".into(),
+                labels: [("app.kubernetes.io/name".into(), "vllm".into())].into(),
+                ..Metadata::default()
+            },
             uid: "u1".into(),
             ip: "10.0.0.7".into(),
             node_name: "gpu-1".into(),
             phase: "Running".into(),
             ready: "true".into(),
-            labels: [("app.kubernetes.io/name".into(), "vllm".into())].into(),
             controller: Some(("StatefulSet".into(), "vllm".into())),
             containers: vec![
                 DiscoveredContainer {
                     name: "server".into(),
+                    id: "containerd://a1".into(),
                     ports: vec![port("http", 8000), port("", 9000)],
                     ..DiscoveredContainer::default()
                 },
@@ -124,6 +115,7 @@ mod tests {
         assert_eq!(meta("pod_controller_kind"), "StatefulSet");
         assert_eq!(meta("pod_container_port_name"), "http");
         assert_eq!(meta("pod_container_init"), "false");
+        assert_eq!(meta("pod_container_id"), "containerd://a1");
         assert_eq!(found[2]["__meta_kubernetes_pod_container_init"], "true");
     }
 

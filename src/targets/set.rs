@@ -1,14 +1,16 @@
-//! From jobs and pods to the set of targets: one pure step.
+//! From jobs, and what is found for them, to the set of targets: one pure step.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::cluster::discovery::{PodQuery, Pods};
-use crate::config::scrape::KubernetesSd;
+use crate::cluster::discovery::{Discovered, Kind, Objects, Query};
+use crate::config::scrape::{KubernetesSd, Role, SelectorRole};
 
+use super::files::Files;
 use super::job::{Job, Target};
-use super::pods;
 use super::relabel::{LabelMap, set};
+use super::slices::{self, Around};
+use super::{nodes, pods};
 
 /// Most faults that a set lists; [`TargetSet::faulty`] counts all.
 const FAULTS: usize = 20;
@@ -39,34 +41,65 @@ pub struct TargetFault {
     pub reason: String,
 }
 
-/// The targets of these jobs, in which `pods` says what a query has found. There are at most `limit`.
-pub fn assemble(jobs: &[Job], pods: impl Fn(&PodQuery) -> Pods, limit: usize) -> TargetSet {
-    let mut found = TargetSet::default();
-    let mut written_urls = HashSet::new();
+/// The targets of these jobs, in which `objects` says what a query has found, and no file is read. There are at most `limit`.
+pub fn assemble(jobs: &[Job], objects: impl Fn(&Query) -> Objects, limit: usize) -> TargetSet {
+    let files = &Files::default();
+    assemble_found(jobs, &Found { objects, files }, limit)
+}
+
+/// What there is to make targets of.
+pub(super) struct Found<'a, F> {
+    /// What a query has found.
+    pub(super) objects: F,
+    /// What the files say.
+    pub(super) files: &'a Files,
+}
+
+/// The targets of these jobs. There are at most `limit`.
+pub(super) fn assemble_found<F: Fn(&Query) -> Objects>(
+    jobs: &[Job],
+    found: &Found<'_, F>,
+    limit: usize,
+) -> TargetSet {
+    let mut set = TargetSet::default();
+    let mut earlier_urls = HashSet::new();
     for job in jobs {
-        let mut targets: Vec<Target> = Vec::new();
-        for (candidate, object) in candidates(job, &pods) {
-            let what = object
-                .clone()
-                .or_else(|| candidate.get("__address__").cloned());
-            match job.target(candidate, object) {
-                Ok(Some(target)) => targets.push(target),
-                Ok(None) => found.dropped += 1,
-                Err(reason) => found.fault(job, what.unwrap_or_default(), reason),
+        // Each with whether it is the port that its candidate was for.
+        let mut targets: Vec<(Target, bool)> = Vec::new();
+        for (candidate, object) in candidates(job, found) {
+            let address = candidate.get("__address__").cloned();
+            match job.target(candidate, object.clone()) {
+                Ok(Some(target)) => {
+                    let own = address.as_deref() == Some(target.labels.value("instance"));
+                    targets.push((target, own));
+                }
+                Ok(None) => set.dropped += 1,
+                Err(reason) => set.fault(job, object.or(address).unwrap_or_default(), reason),
             }
         }
-        targets.sort_by(|a, b| (&a.url, &a.labels).cmp(&(&b.url, &b.labels)));
-        targets.dedup_by(|a, b| (&a.url, &a.labels) == (&b.url, &b.labels));
-        if job.preset {
-            let before = targets.len();
-            targets.retain(|target| !written_urls.contains(&target.url));
-            found.dropped += before - targets.len();
-        } else {
-            written_urls.extend(targets.iter().map(|target| target.url.clone()));
+        for sd in &job.written.file_sd_configs {
+            for (what, reason) in found.files.faults(sd) {
+                set.fault(job, what, reason);
+            }
         }
-        found.take(targets, job.written.target_limit, limit);
+        targets.sort_by(|(a, own_a), (b, own_b)| {
+            (&a.url, !own_a, &a.labels).cmp(&(&b.url, !own_b, &b.labels))
+        });
+        if job.preset {
+            // A preset reads a page once, whoever leads to it.
+            let before = targets.len();
+            targets.dedup_by(|(a, _), (b, _)| a.url == b.url);
+            targets.retain(|(target, _)| !earlier_urls.contains(&target.url));
+            set.dropped += before - targets.len();
+        } else {
+            targets.sort_by(|(a, _), (b, _)| (&a.url, &a.labels).cmp(&(&b.url, &b.labels)));
+            targets.dedup_by(|(a, _), (b, _)| (&a.url, &a.labels) == (&b.url, &b.labels));
+        }
+        let targets: Vec<Target> = targets.into_iter().map(|(target, _)| target).collect();
+        earlier_urls.extend(targets.iter().map(|target| target.url.clone()));
+        set.take(targets, job.written.target_limit, limit);
     }
-    found
+    set
 }
 
 impl TargetSet {
@@ -91,8 +124,11 @@ impl TargetSet {
     }
 }
 
-/// All that a job may scrape, before its rules.
-fn candidates(job: &Job, pods: impl Fn(&PodQuery) -> Pods) -> Vec<(LabelMap, Option<String>)> {
+/// All that a job may scrape, before its rules, each with the object behind it.
+fn candidates<F: Fn(&Query) -> Objects>(
+    job: &Job,
+    found: &Found<'_, F>,
+) -> Vec<(LabelMap, Option<String>)> {
     let mut all = Vec::new();
     for group in &job.written.static_configs {
         for address in &group.targets {
@@ -104,23 +140,79 @@ fn candidates(job: &Job, pods: impl Fn(&PodQuery) -> Pods) -> Vec<(LabelMap, Opt
             all.push((labels, None));
         }
     }
+    for sd in &job.written.file_sd_configs {
+        let labels = found.files.candidates(sd).into_iter();
+        all.extend(labels.map(|labels| (labels, None)));
+    }
     for sd in &job.written.kubernetes_sd_configs {
-        for pod in pods(&query(sd)).iter() {
-            let object = format!("pod {}/{}", pod.namespace, pod.name);
-            let labels = pods::candidates(pod).into_iter();
-            all.extend(labels.map(|labels| (labels, Some(object.clone()))));
-        }
+        in_cluster(sd, &found.objects, &mut all);
     }
     all
 }
 
+fn in_cluster(
+    sd: &KubernetesSd,
+    objects: impl Fn(&Query) -> Objects,
+    all: &mut Vec<(LabelMap, Option<String>)>,
+) {
+    let main = objects(&query(sd, sd.role.into()));
+    let (pods, services) = match sd.role {
+        Role::EndpointSlice => (
+            objects(&query(sd, SelectorRole::Pod)),
+            objects(&query(sd, SelectorRole::Service)),
+        ),
+        Role::Pod | Role::Node => Default::default(),
+    };
+    let around = Around::new(&pods, &services);
+    for object in main.iter() {
+        let (kind, labels) = match &**object {
+            Discovered::Pod(pod) => ("pod", pods::candidates(pod)),
+            Discovered::Node(node) => ("node", nodes::candidates(node)),
+            Discovered::Slice(slice) => ("endpointslice", slices::candidates(slice, &around)),
+            Discovered::Service(_) => continue,
+        };
+        let metadata = object.metadata();
+        let name = match metadata.namespace.as_str() {
+            "" => format!("{kind} {}", metadata.name),
+            namespace => format!("{kind} {namespace}/{}", metadata.name),
+        };
+        let named = |labels| (labels, Some(name.clone()));
+        all.extend(labels.into_iter().map(named));
+    }
+}
+
 /// What the API server is asked for on behalf of `sd`.
-pub(super) fn query(sd: &KubernetesSd) -> PodQuery {
-    let selector = sd.selectors.first();
-    PodQuery {
-        namespaces: sd.namespaces.names.clone(),
+pub(super) fn queries(sd: &KubernetesSd) -> Vec<Query> {
+    let roles: &[SelectorRole] = match sd.role {
+        Role::Pod => &[SelectorRole::Pod],
+        Role::Node => &[SelectorRole::Node],
+        Role::EndpointSlice => &[
+            SelectorRole::EndpointSlice,
+            SelectorRole::Pod,
+            SelectorRole::Service,
+        ],
+    };
+    roles.iter().map(|role| query(sd, *role)).collect()
+}
+
+fn query(sd: &KubernetesSd, role: SelectorRole) -> Query {
+    let selector = sd.selectors.iter().find(|it| it.role == role);
+    let kind = match role {
+        SelectorRole::Pod => Kind::Pod,
+        SelectorRole::Node => Kind::Node,
+        SelectorRole::EndpointSlice => Kind::EndpointSlice,
+        SelectorRole::Service => Kind::Service,
+    };
+    let namespaces = match kind {
+        Kind::Node => Vec::new(),
+        _ => sd.namespaces.names.clone(),
+    };
+    Query {
+        kind,
+        namespaces,
         label_selector: selector.and_then(|it| it.label.clone()),
         field_selector: selector.and_then(|it| it.field.clone()),
+        annotated: sd.annotated.clone(),
     }
 }
 

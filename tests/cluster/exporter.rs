@@ -60,6 +60,11 @@ impl Exporter {
         *self.page.lock() = Some(page);
     }
 
+    /// Host and port.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Where the adapter finds it.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/metrics", self.port)

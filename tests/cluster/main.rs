@@ -20,3 +20,4 @@ mod captured;
 mod certificates;
 mod hpa;
 mod raw;
+mod targets;

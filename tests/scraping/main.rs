@@ -14,7 +14,7 @@ use gpu_metrics_adapter::model::matcher::Matcher;
 use gpu_metrics_adapter::model::names::{NameCondition, NeededNames};
 use gpu_metrics_adapter::model::sample::Sample;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::scrape::{self, Demand, KeptMetrics, Statistics};
+use gpu_metrics_adapter::scrape::{KeptMetrics, Scraping, Statistics};
 use gpu_metrics_adapter::store::{Limits, MetadataIndex, Store};
 use gpu_metrics_adapter::targets::{self, TargetSet};
 use tokio::sync::watch;
@@ -48,28 +48,20 @@ impl Scraper {
     fn keeping(kept: KeptMetrics, limits: ScrapeLimits, yaml: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let store = Store::new(Limits::default());
-        let statistics = Arc::new(Statistics::default());
-        let metadata = Arc::new(MetadataIndex::default());
+        let scraping = Scraping {
+            limits,
+            kept: Arc::new(kept),
+            ..Scraping::into(store.clone())
+        };
         let (targets, receiver) = watch::channel(set(yaml));
         let cancel = CancellationToken::new();
-        let run = scrape::run(
-            store.clone(),
-            receiver,
-            limits,
-            Arc::new(kept),
-            metadata.clone(),
-            statistics.clone(),
-            Demand::new(statistics.clone()),
-            cancel.clone(),
-        );
-        let running = tokio::spawn(async move { run.await.expect("an HTTP client") });
         Self {
             store,
-            statistics,
-            metadata,
+            statistics: scraping.statistics.clone(),
+            metadata: scraping.metadata.clone(),
+            running: tokio::spawn(scraping.run(receiver, cancel.clone())),
             targets,
             cancel,
-            running,
         }
     }
 

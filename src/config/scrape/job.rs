@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use super::discovery::{FileSd, KubernetesSd, StaticTargets};
 use super::http::{Authorization, BasicAuth, HttpConfig, TlsConfig};
 use super::refused::Refusing;
-use super::relabel::is_label_name;
 use super::{Fault, Keep, Relabel, ScrapeConfig, units};
 
 /// One of `scrape_configs`, in Prometheus's syntax. What Prometheus knows and this program does not is refused by name.
@@ -42,6 +42,8 @@ pub struct Job {
     pub enable_compression: bool,
     /// Targets by address.
     pub static_configs: Vec<StaticTargets>,
+    /// Targets by address, in files of their own that are followed.
+    pub file_sd_configs: Vec<FileSd>,
     /// Targets found in the cluster.
     pub kubernetes_sd_configs: Vec<KubernetesSd>,
     /// Rules that change or drop targets before they are scraped.
@@ -89,6 +91,7 @@ impl Default for Job {
             params: BTreeMap::new(),
             enable_compression: true,
             static_configs: Vec::new(),
+            file_sd_configs: Vec::new(),
             kubernetes_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
@@ -107,7 +110,7 @@ impl Default for Job {
 
 impl<'de> Deserialize<'de> for Job {
     fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
-        let refused = &REFUSED_IN_JOB;
+        let refused = REFUSED_IN_JOB;
         Self::deserialize(Refusing { inner, refused })
     }
 }
@@ -123,92 +126,10 @@ pub enum Scheme {
     Https,
 }
 
-/// Targets by address, with labels that all of them get.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StaticTargets {
-    /// Addresses: `host:port`.
-    pub targets: Vec<String>,
-    /// Labels of these targets.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// Targets found in the cluster this program runs in.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, remote = "Self")]
-pub struct KubernetesSd {
-    /// Which objects become targets.
-    pub role: Role,
-    /// Where to look. Default: all namespaces.
-    #[serde(default)]
-    pub namespaces: Namespaces,
-    /// Which objects to ask the API server for. Default: all, which in a large cluster is a lot: say which.
-    #[serde(default)]
-    pub selectors: Vec<RoleSelector>,
-}
-
-impl<'de> Deserialize<'de> for KubernetesSd {
-    fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
-        let refused = &REFUSED_IN_KUBERNETES_SD;
-        Self::deserialize(Refusing { inner, refused })
-    }
-}
-
-/// Kinds of objects that become targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Role {
-    /// Each declared port of each container of a pod.
-    Pod,
-}
-
-impl TryFrom<String> for Role {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "pod" => Ok(Self::Pod),
-            "node" | "service" | "endpoints" | "endpointslice" | "ingress" => Err(format!(
-                "role {text} is a Prometheus role that is not supported here; only pod is"
-            )),
-            _ => Err(format!("there is no role {text:?}; only pod is supported")),
-        }
-    }
-}
-
-/// Namespaces to look in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, remote = "Self")]
-pub struct Namespaces {
-    /// Their names. Empty: all of them.
-    pub names: Vec<String>,
-}
-
-impl<'de> Deserialize<'de> for Namespaces {
-    fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Self, D::Error> {
-        let refused = &["own_namespace"];
-        Self::deserialize(Refusing { inner, refused })
-    }
-}
-
-/// What the API server is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RoleSelector {
-    /// The role that this selector is for: that of the discovery it stands in.
-    pub role: Role,
-    /// A label selector, such as `app=vllm`.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// A field selector, such as `spec.nodeName=gpu-1`.
-    #[serde(default)]
-    pub field: Option<String>,
-}
-
 /// What a `scrape_configs` entry of Prometheus 3 may have besides.
-const REFUSED_IN_JOB: [&str; 47] = [
+const REFUSED_IN_JOB: &[&str] = &[
     "always_scrape_classic_histograms",
+    "aws_sd_configs",
     "azure_sd_configs",
     "bearer_token",
     "bearer_token_file",
@@ -219,10 +140,11 @@ const REFUSED_IN_JOB: [&str; 47] = [
     "docker_sd_configs",
     "dockerswarm_sd_configs",
     "ec2_sd_configs",
+    "ecs_sd_configs",
+    "elasticache_sd_configs",
     "eureka_sd_configs",
     "extra_scrape_metrics",
     "fallback_scrape_protocol",
-    "file_sd_configs",
     "gce_sd_configs",
     "hetzner_sd_configs",
     "http_headers",
@@ -235,43 +157,31 @@ const REFUSED_IN_JOB: [&str; 47] = [
     "marathon_sd_configs",
     "metric_name_escaping_scheme",
     "metric_name_validation_scheme",
+    "msk_sd_configs",
     "native_histogram_bucket_limit",
     "native_histogram_min_bucket_factor",
     "nerve_sd_configs",
     "no_proxy",
     "nomad_sd_configs",
     "oauth2",
+    "oci_sd_configs",
     "openstack_sd_configs",
     "ovhcloud_sd_configs",
     "proxy_connect_header",
     "proxy_from_environment",
     "proxy_url",
     "puppetdb_sd_configs",
+    "rds_sd_configs",
     "scaleway_sd_configs",
     "scrape_failure_log_file",
     "scrape_native_histograms",
     "scrape_protocols",
     "serverset_sd_configs",
+    "stackit_sd_configs",
     "track_timestamps_staleness",
     "triton_sd_configs",
     "uyuni_sd_configs",
-];
-
-const REFUSED_IN_KUBERNETES_SD: [&str; 14] = [
-    "api_server",
-    "attach_metadata",
-    "authorization",
-    "basic_auth",
-    "enable_http2",
-    "follow_redirects",
-    "http_headers",
-    "kubeconfig_file",
-    "no_proxy",
-    "oauth2",
-    "proxy_connect_header",
-    "proxy_from_environment",
-    "proxy_url",
-    "tls_config",
+    "vultr_sd_configs",
 ];
 
 impl Job {
@@ -321,29 +231,14 @@ impl Job {
             fault("body_size_limit", message);
         }
         self.http().validate(path, faults);
-        let mut fault = |field: &str, message: String| {
-            faults.push(Fault::new(format!("{path}.{field}"), message));
-        };
         for (index, group) in self.static_configs.iter().enumerate() {
-            for (at, address) in group.targets.iter().enumerate() {
-                if address.is_empty() || address.contains(['/', '@', ' ']) {
-                    let message = format!("{address:?} is not host:port");
-                    fault(&format!("static_configs[{index}].targets[{at}]"), message);
-                }
-            }
-            for name in group.labels.keys().filter(|name| !is_label_name(name)) {
-                let message = format!("{name:?} is not a label name");
-                fault(&format!("static_configs[{index}].labels"), message);
-            }
+            group.validate(&format!("{path}.static_configs[{index}]"), faults);
+        }
+        for (index, sd) in self.file_sd_configs.iter().enumerate() {
+            sd.validate(&format!("{path}.file_sd_configs[{index}]"), faults);
         }
         for (index, sd) in self.kubernetes_sd_configs.iter().enumerate() {
-            if sd.selectors.len() > 1 {
-                let message = "one selector for role pod is all there can be".into();
-                fault(
-                    &format!("kubernetes_sd_configs[{index}].selectors"),
-                    message,
-                );
-            }
+            sd.validate(&format!("{path}.kubernetes_sd_configs[{index}]"), faults);
         }
         for (field, rules) in [
             ("relabel_configs", &self.relabel_configs),

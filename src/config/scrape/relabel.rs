@@ -138,19 +138,25 @@ impl Relabel {
                 format!("{replacement:?} is not a label name"),
             );
         }
+        // A default that is written out hurts nobody.
+        let other = |written: &Option<String>, default: &str| {
+            written.as_ref().is_some_and(|it| it != default)
+        };
+        let (separator, modulus) = (other(&self.separator, ";"), self.modulus.unwrap_or(0) != 0);
         let idle: &[(&str, bool)] = match self.action {
             KeepEqual | DropEqual => &[
-                ("separator", self.separator.is_some()),
-                ("regex", self.regex.is_some()),
-                ("modulus", self.modulus.is_some()),
-                ("replacement", self.replacement.is_some()),
+                ("separator", separator),
+                ("regex", other(&self.regex, "(.*)")),
+                ("modulus", modulus),
+                ("replacement", other(&self.replacement, "$1")),
             ],
+            Lowercase | Uppercase => &[("replacement", other(&self.replacement, "$1"))],
             LabelDrop | LabelKeep => &[
                 ("source_labels", !self.source_labels.is_empty()),
-                ("separator", self.separator.is_some()),
-                ("target_label", self.target_label.is_some()),
-                ("modulus", self.modulus.is_some()),
-                ("replacement", self.replacement.is_some()),
+                ("separator", separator),
+                ("target_label", other(&self.target_label, "")),
+                ("modulus", modulus),
+                ("replacement", other(&self.replacement, "$1")),
             ],
             _ => &[],
         };

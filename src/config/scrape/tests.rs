@@ -108,8 +108,8 @@ fn what_prometheus_has_and_we_do_not_is_refused_by_name_and_line() {
             "line 3",
         ),
         (
-            "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs:\n  - role: node",
-            "role node is a Prometheus role",
+            "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs:\n  - role: ingress",
+            "role ingress is a Prometheus role",
             "line 4",
         ),
         (
@@ -118,8 +118,8 @@ fn what_prometheus_has_and_we_do_not_is_refused_by_name_and_line() {
             "line 4",
         ),
         (
-            "interval: 15s\npresets: [kubelet]",
-            "preset kubelet is not available yet",
+            "interval: 15s\npresets: [cadvisor]",
+            "there are dcgm-exporter, kubelet, inference-pods",
             "line 2",
         ),
         (
@@ -159,6 +159,14 @@ scrape_configs:
   - {action: keepequal, target_label: y, regex: x}
   - {action: labelmap, replacement: "a-b"}
   - {regex: "a)(b", action: drop}
+  - {action: lowercase, target_label: x, replacement: y}
+  - {action: labeldrop, regex: x, separator: ";", replacement: $1}
+  kubernetes_sd_configs:
+  - {role: endpointslice, selectors: [{role: service, label: a}, {role: pod}, {role: node}, {role: service}]}
+  - {role: node, selectors: [{role: pod}]}
+  file_sd_configs:
+  - {files: []}
+  - {files: [/a/*.yml, /a/b.txt, /a*/b.yml, /a/*b*.yml, a.json], refresh_interval: 0}
 "#,
     );
     let places: Vec<&str> = found
@@ -176,6 +184,15 @@ scrape_configs:
             "scrape_configs[1].scrape_timeout",
             "scrape_configs[1].static_configs[0].targets[0]",
             "scrape_configs[1].static_configs[0].labels",
+            "scrape_configs[1].file_sd_configs[0].files",
+            "scrape_configs[1].file_sd_configs[1].refresh_interval",
+            "scrape_configs[1].file_sd_configs[1].files[1]",
+            "scrape_configs[1].file_sd_configs[1].files[2]",
+            "scrape_configs[1].file_sd_configs[1].files[3]",
+            "scrape_configs[1].file_sd_configs[1].files[4]",
+            "scrape_configs[1].kubernetes_sd_configs[0].selectors[2]",
+            "scrape_configs[1].kubernetes_sd_configs[0].selectors[3]",
+            "scrape_configs[1].kubernetes_sd_configs[1].selectors[0]",
             "scrape_configs[1].relabel_configs[0].regex",
             "scrape_configs[1].relabel_configs[1].modulus",
             "scrape_configs[1].relabel_configs[2].target_label",
@@ -183,6 +200,7 @@ scrape_configs:
             "scrape_configs[1].relabel_configs[4].regex",
             "scrape_configs[1].relabel_configs[5].replacement",
             "scrape_configs[1].relabel_configs[6].regex",
+            "scrape_configs[1].relabel_configs[7].replacement",
         ],
         "{found:#?}"
     );
