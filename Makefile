@@ -9,7 +9,7 @@ CARGO ?= cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit peer cluster bench clean-cache
+.PHONY: help demo test check unit peer cluster bench bench-fleet clean-cache
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -37,7 +37,10 @@ cluster: need-rust need-go ## Tests against a real Kubernetes control plane on l
 	$(CARGO) test --locked --test cluster -- --include-ignored
 
 bench: need-rust need-go ## Benchmarks, one of them beside a real Prometheus; see docs/benchmarks.md.
-	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked
+	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench answer --bench exposition --bench promql
+
+bench-fleet: need-rust need-go ## A fleet of 1,000 and of 5,000 nodes, scraped by the adapter and by others; half an hour.
+	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench fleet
 
 clean-cache: ## Remove the built control plane and Prometheus.
 	rm -rf "$${GPU_METRICS_ADAPTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/gpu-metrics-adapter}"

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod compared;
+#[path = "../support/edge_cases.rs"]
+mod edge_cases;
 mod generated;
 mod known;
 mod table;

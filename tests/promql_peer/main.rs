@@ -17,6 +17,8 @@ mod openmetrics;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "only the cluster tests stop a process and go on")]
 mod process;
+#[path = "../support/programs.rs"]
+mod programs;
 mod prometheus;
 mod remote_write;
 mod table;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::LazyLock;
 
 use form_urlencoded::Serializer;
@@ -19,11 +19,9 @@ use crate::answer::{Answer, Outcome, Refusal};
 use crate::data::{self, Series};
 use crate::era::Era;
 use crate::process::{Process, Workspace};
+use crate::programs::{VERSION, programs};
 use crate::wait::{PATIENCE, eventually};
 use crate::{openmetrics, remote_write};
-
-/// What the server must say that it is, lest another one is compared with.
-const VERSION: &str = "3.14.0";
 
 /// The running server, and the runtime that its requests run on.
 pub(crate) struct Prometheus {
@@ -169,21 +167,6 @@ impl Prometheus {
             (_, kind) => Err(Refusal::Failure(format!("{kind:?}: {}", envelope.error))),
         }
     }
-}
-
-/// The folder of the programs, built now if they are not there yet (which takes minutes, and says so).
-fn programs() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/prometheus/build.sh");
-    let output = Command::new(&script).stderr(Stdio::inherit()).output();
-    let output = output.expect("tests/prometheus/build.sh");
-    assert!(
-        output.status.success(),
-        "{}: {}",
-        script.display(),
-        output.status
-    );
-    let text = String::from_utf8(output.stdout).expect("a UTF-8 path");
-    PathBuf::from(text.trim())
 }
 
 fn create_blocks(programs: &Path, page: &str, storage: &Path) {
