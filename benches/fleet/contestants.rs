@@ -145,7 +145,7 @@ impl Contestant {
         for kind in [Kind::Dcgm, Kind::Kubelet] {
             let _ = writeln!(
                 text,
-                "{indent}- job_name: {}\n{indent}  honor_labels: true\n{indent}  metrics_path: {}",
+                "{indent}- job_name: fleet-{}\n{indent}  honor_labels: true\n{indent}  metrics_path: {}",
                 kind.name(),
                 kind.path()
             );

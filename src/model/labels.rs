@@ -61,11 +61,7 @@ impl Labels {
         if name == METRIC_NAME {
             return self.metric_name();
         }
-        let index = self
-            .others
-            .binary_search_by(|(key, _)| key.as_ref().cmp(name))
-            .ok()?;
-        Some(&self.others[index].1)
+        self.place(name).map(|place| &*self.others[place].1)
     }
 
     /// The value of the label `name`, and `""` where there is no such label: what a matcher compares.
@@ -105,15 +101,34 @@ impl Labels {
         let others: Arc<[Label]> = if self.others.iter().all(|(name, _)| keep(name)) {
             Arc::clone(&self.others)
         } else {
-            let mut kept = self.others.iter().filter(|(name, _)| keep(name)).cloned();
-            match (kept.next(), kept.next()) {
-                (None, _) => Arc::default(),
-                // What `by (pod)` leaves, once for each pod: made without a list in between.
-                (Some(only), None) => Arc::new([only]),
-                (Some(first), Some(second)) => [first, second].into_iter().chain(kept).collect(),
-            }
+            let kept = self.others.iter().filter(|(name, _)| keep(name));
+            kept.cloned().collect()
         };
         Self { metric, others }
+    }
+
+    /// Only the label `name`: what `by (pod)` leaves, once for each pod.
+    #[must_use]
+    pub fn only(&self, name: &str) -> Self {
+        if name == METRIC_NAME {
+            return Self {
+                metric: self.metric.clone(),
+                others: Arc::default(),
+            };
+        }
+        let others: Arc<[Label]> = match self.place(name) {
+            Some(place) => Arc::new([self.others[place].clone()]),
+            None => Arc::default(),
+        };
+        Self {
+            metric: None,
+            others,
+        }
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        let of = |(key, _): &Label| key.as_ref().cmp(name);
+        self.others.binary_search_by(of).ok()
     }
 
     /// How many labels there are.
@@ -215,6 +230,10 @@ mod tests {
                 expected.collect(),
                 "{kept}"
             );
+            if kept.len() < 2 {
+                let filtered = labels.filtered(|name| name == kept);
+                assert_eq!(labels.only(kept), filtered, "{kept}");
+            }
         }
     }
 

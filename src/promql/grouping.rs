@@ -28,6 +28,7 @@ impl Grouping {
     pub(super) fn labels(&self, labels: &Labels) -> Labels {
         match self {
             Self::By(names) if names.is_empty() => Labels::default(),
+            Self::By(names) if names.len() == 1 => labels.only(&names[0]),
             _ => labels.filtered(|name| self.keeps(name)),
         }
     }

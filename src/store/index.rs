@@ -403,7 +403,8 @@ impl Index {
         mut visit: impl FnMut(&Block, &BlockState, &[&Entry]),
     ) {
         let mut entries = entries.to_vec();
-        entries.sort_unstable_by_key(|entry| Arc::as_ptr(&entry.block));
+        // A search mostly finds them so already.
+        entries.sort_unstable_by_key(|entry| entry.block.id);
         for group in entries.chunk_by(|a, b| Arc::ptr_eq(&a.block, &b.block)) {
             let block = &group[0].block;
             let state = &*block.state.read();

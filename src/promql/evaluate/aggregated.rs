@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
 
 use crate::model::labels::Labels;
 use crate::promql::EvalError;
@@ -53,7 +55,7 @@ impl<'g> Groups<'g> {
     fn new(grouping: &'g Grouping) -> Self {
         Self {
             grouping,
-            state: RandomState::new(),
+            state: RandomState::default(),
             places: HashMap::default(),
             labels: Vec::new(),
         }
