@@ -1,28 +1,33 @@
-//! The HTTP clients of jobs, one for each way to speak TLS, and the credentials that go with a request.
+//! How jobs speak TLS, and the credentials that go with their requests.
 //!
-//! Files are read again: those of TLS at most once in [`REREAD`], and a client is made anew only where they changed; those
+//! Files are read again: those of TLS at most once in [`REREAD`], and a configuration of TLS is made anew only where they changed; those
 //! of credentials for each scrape.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use http::HeaderValue;
-use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
-use reqwest::redirect::Policy;
-use reqwest::tls::Version;
-use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tracing::warn;
 
 use crate::config::scrape::http::{HttpConfig, Secret, TlsConfig, TlsVersion};
 
 use super::ScrapeError;
+use super::connection::Tls;
 
 /// How old what is known of a file of TLS may be.
 const REREAD: Duration = Duration::from_secs(1);
 
-/// The clients that were made. There are no more than the configuration has jobs.
+/// The configurations that were made. There are no more than the configuration has jobs.
 #[derive(Debug, Default)]
 pub(super) struct Clients(Mutex<Vec<Made>>);
 
@@ -31,7 +36,7 @@ struct Made {
     config: Arc<HttpConfig>,
     read: Instant,
     pem: Pem,
-    client: Client,
+    tls: Tls,
 }
 
 /// What a job's files of TLS hold, and what is written in their place.
@@ -43,26 +48,26 @@ struct Pem {
 }
 
 impl Clients {
-    /// The client for these settings, with its files as they were a moment ago.
+    /// How to speak TLS with these settings, with its files as they were a moment ago.
     ///
     /// # Errors
     /// A file cannot be read, or holds nothing of use.
-    pub(super) async fn get(&self, config: &Arc<HttpConfig>) -> Result<Client, ScrapeError> {
-        if let Some(client) = self.fresh(config) {
-            return Ok(client);
+    pub(super) async fn get(&self, config: &Arc<HttpConfig>) -> Result<Tls, ScrapeError> {
+        if let Some(tls) = self.fresh(config) {
+            return Ok(tls);
         }
         let pem = Pem::read(&config.tls).await?;
         let mut all = self.0.lock();
         if let Some(made) = all.iter_mut().find(|it| same(&it.config, config)) {
             if made.pem != pem {
-                made.client = make(config, &pem)?;
+                made.tls = make(config, &pem)?;
                 made.pem = pem;
             }
             made.read = Instant::now();
-            return Ok(made.client.clone());
+            return Ok(made.tls.clone());
         }
         // Under the lock, so that a job's first scrapes do not all make one.
-        let client = make(config, &pem)?;
+        let tls = make(config, &pem)?;
         if config.tls.insecure_skip_verify {
             warn!("any certificate of this job's targets is believed, as its tls_config says");
         }
@@ -70,12 +75,12 @@ impl Clients {
             config: config.clone(),
             read: Instant::now(),
             pem,
-            client: client.clone(),
+            tls: tls.clone(),
         });
-        Ok(client)
+        Ok(tls)
     }
 
-    fn fresh(&self, config: &Arc<HttpConfig>) -> Option<Client> {
+    fn fresh(&self, config: &Arc<HttpConfig>) -> Option<Tls> {
         let all = self.0.lock();
         let made = all.iter().find(|it| same(&it.config, config))?;
         let files = [
@@ -84,11 +89,11 @@ impl Clients {
             &config.tls.key_file,
         ];
         let unchanging = files.iter().all(|it| it.is_none());
-        (unchanging || made.read.elapsed() < REREAD).then(|| made.client.clone())
+        (unchanging || made.read.elapsed() < REREAD).then(|| made.tls.clone())
     }
 }
 
-/// Whether one client does for both.
+/// Whether one does for both.
 fn same(one: &Arc<HttpConfig>, other: &Arc<HttpConfig>) -> bool {
     Arc::ptr_eq(one, other) || (one.http2, &one.tls) == (other.http2, &other.tls)
 }
@@ -105,32 +110,36 @@ impl Pem {
     }
 }
 
-/// The request with the job's credentials, as they are now.
+/// The value of a request's `Authorization`, with the job's credentials as they are now.
 ///
 /// # Errors
 /// A file cannot be read, or holds what no header can have.
-pub(super) async fn authorize(
-    request: RequestBuilder,
-    config: &HttpConfig,
-) -> Result<RequestBuilder, ScrapeError> {
-    if let Some(auth) = &config.basic_auth {
+pub(super) async fn authorization(config: &HttpConfig) -> Result<Option<HeaderValue>, ScrapeError> {
+    let text = if let Some(auth) = &config.basic_auth {
         let user = auth.username.clone().map(Secret::from);
         let user = either(&user, &auth.username_file).await?;
-        let user = user.as_ref().map_or("", Secret::expose);
         let password = either(&auth.password, &auth.password_file).await?;
-        return Ok(request.basic_auth(user, password.as_ref().map(Secret::expose)));
-    }
-    let Some(auth) = &config.authorization else {
-        return Ok(request);
+        let text = |secret: &Option<Secret>| {
+            secret
+                .as_ref()
+                .map(Secret::expose)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let both = format!("{}:{}", text(&user), text(&password));
+        format!("Basic {}", BASE64.encode(both))
+    } else if let Some(auth) = &config.authorization {
+        let credentials = either(&auth.credentials, &auth.credentials_file).await?;
+        let credentials = credentials.as_ref().map_or("", Secret::expose);
+        format!("{} {credentials}", auth.kind)
+    } else {
+        return Ok(None);
     };
-    let credentials = either(&auth.credentials, &auth.credentials_file).await?;
-    let credentials = credentials.as_ref().map_or("", Secret::expose);
-    let value = HeaderValue::try_from(format!("{} {credentials}", auth.kind));
-    let mut value = value.map_err(|_| {
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
         ScrapeError::Settings("the credentials hold what no HTTP header can have".to_owned())
     })?;
     value.set_sensitive(true);
-    Ok(request.header(AUTHORIZATION, value))
+    Ok(Some(value))
 }
 
 async fn either(
@@ -154,60 +163,101 @@ async fn read(path: &Path) -> Result<Secret, ScrapeError> {
     }
 }
 
-fn make(config: &HttpConfig, pem: &Pem) -> Result<Client, ScrapeError> {
+fn make(config: &HttpConfig, pem: &Pem) -> Result<Tls, ScrapeError> {
     let unusable = |what: &str| ScrapeError::Settings(format!("tls_config: {what}"));
-    let builder = || -> Result<ClientBuilder, ScrapeError> {
-        let mut builder = plain();
-        if !config.http2 {
-            builder = builder.http1_only();
-        }
-        if let Some(ca) = &pem.ca {
-            let ca = Certificate::from_pem_bundle(ca.expose().as_bytes())
-                .ok()
-                .filter(|it| !it.is_empty())
-                .ok_or_else(|| unusable("ca holds no certificate in PEM"))?;
-            builder = builder.tls_certs_only(ca);
-        }
-        if let (Some(cert), Some(key)) = (&pem.cert, &pem.key) {
-            let both = format!("{}\n{}\n", cert.expose(), key.expose());
-            let identity = Identity::from_pem(both.as_bytes())
-                .map_err(|_| unusable("cert and key are not a certificate and its key in PEM"))?;
-            builder = builder.identity(identity);
-        }
-        if let Some(min) = config.tls.min_version {
-            builder = builder.tls_version_min(version(min));
-        }
-        if let Some(max) = config.tls.max_version {
-            builder = builder.tls_version_max(version(max));
-        }
-        if config.tls.insecure_skip_verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        Ok(builder)
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let allowed = |version: TlsVersion| {
+        config.tls.min_version.is_none_or(|min| min <= version)
+            && config.tls.max_version.is_none_or(|max| version <= max)
     };
-    let made = builder()?.build();
-    if let (Err(error), None) = (&made, &pem.ca) {
-        // An image without certificate authorities must still scrape http targets.
-        warn!(%error, "no certificate authorities: https targets will not be trusted");
-        let without = builder()?.tls_certs_only([]).build();
-        return without.map_err(|_| unusable("no TLS client can be made of it"));
+    let versions = [(TlsVersion::Tls12, &TLS12), (TlsVersion::Tls13, &TLS13)];
+    let versions: Vec<_> = versions
+        .into_iter()
+        .filter_map(|(version, it)| allowed(version).then_some(it))
+        .collect();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .map_err(|_| unusable("no version of TLS is left"))?;
+    let builder = if config.tls.insecure_skip_verify {
+        let verifier = Arc::new(BelieveAnyone(provider));
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+    } else if let Some(ca) = &pem.ca {
+        let mut roots = RootCertStore::empty();
+        let certificates = CertificateDer::pem_slice_iter(ca.expose().as_bytes());
+        roots.add_parsable_certificates(certificates.flatten());
+        if roots.is_empty() {
+            return Err(unusable("ca holds no certificate in PEM"));
+        }
+        builder.with_root_certificates(roots)
+    } else {
+        builder.with_root_certificates(Arc::clone(&SYSTEM))
+    };
+    let mut tls = if let (Some(cert), Some(key)) = (&pem.cert, &pem.key) {
+        let chain = CertificateDer::pem_slice_iter(cert.expose().as_bytes()).flatten();
+        let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).ok();
+        key.and_then(|key| builder.with_client_auth_cert(chain.collect(), key).ok())
+            .ok_or_else(|| unusable("cert and key are not a certificate and its key in PEM"))?
+    } else {
+        builder.with_no_client_auth()
+    };
+    if config.http2 {
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
-    made.map_err(|_| unusable("no TLS client can be made of it"))
+    Ok(Tls {
+        config: Arc::new(tls),
+        server_name: ServerName::try_from(config.tls.server_name.clone()).ok(),
+    })
 }
 
-fn plain() -> ClientBuilder {
-    // Compression is undone by the fetcher rather than by the client, which would not say how much was sent.
-    Client::builder()
-        .user_agent(concat!("gpu-metrics-adapter/", env!("CARGO_PKG_VERSION")))
-        .no_proxy()
-        .no_gzip()
-        .redirect(Policy::none())
-        .pool_max_idle_per_host(1)
-}
+/// The certificate authorities of the system. An image without any must still scrape http targets.
+static SYSTEM: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        warn!("no certificate authorities: https targets will not be trusted");
+    }
+    Arc::new(roots)
+});
 
-fn version(version: TlsVersion) -> Version {
-    match version {
-        TlsVersion::Tls12 => Version::TLS_1_2,
-        TlsVersion::Tls13 => Version::TLS_1_3,
+/// What a job's `insecure_skip_verify` asks for: any certificate will do. That its key is the other end's is still checked.
+#[derive(Debug)]
+struct BelieveAnyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for BelieveAnyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -80,19 +80,14 @@ impl ScrapeError {
     }
 }
 
-impl From<reqwest::Error> for ScrapeError {
-    fn from(error: reqwest::Error) -> Self {
-        let reason = root_cause(&error);
-        if error.is_connect() {
-            Self::Connect(reason)
-        } else {
-            Self::Broken(reason)
-        }
+impl From<hyper::Error> for ScrapeError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Broken(root_cause(&error))
     }
 }
 
 /// The innermost cause; of an error of the system only its kind (`connection refused`).
-fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

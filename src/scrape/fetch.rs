@@ -3,10 +3,16 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
-use http::{HeaderMap, StatusCode};
-use reqwest::Response;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue,
+    LOCATION, USER_AGENT,
+};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::body::{Body as _, Incoming};
+use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::scrape::ScrapeLimits;
@@ -14,11 +20,14 @@ use crate::exposition::Format;
 use crate::targets::Target;
 
 use super::ScrapeError;
-use super::client::{Clients, authorize};
+use super::client::{Clients, authorization};
+use super::connection::{Connection, is_stale};
 
 /// Plain text before OpenMetrics: it is the cheaper of the two, and timestamps and types say the same in both.
 const FORMATS: &str =
     "text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.4,*/*;q=0.1";
+
+const AGENT: &str = concat!("gpu-metrics-adapter/", env!("CARGO_PKG_VERSION"));
 
 /// Most redirects that are followed, each to the same origin.
 const REDIRECTS: usize = 3;
@@ -54,50 +63,60 @@ impl Fetcher {
         Self { clients, memory }
     }
 
-    /// The target's page. `expected` is the size of its last one.
+    /// The target's page. `expected` is the size of its last one, and `connection` what was kept of the last scrape.
     pub(super) async fn fetch(
         &self,
         target: &Target,
+        connection: &mut Option<Connection>,
         expected: usize,
     ) -> Result<Page, ScrapeError> {
-        let response = self.follow(target).await?;
+        // Put back only after a whole answer: what follows half of one is not to be read.
+        let (mut open, response) = self.follow(target, connection.take()).await?;
         if response.status() != StatusCode::OK {
             return Err(ScrapeError::Status(response.status()));
         }
         let limit = target.settings.body_size;
         let body = Body::new(self.memory.clone(), limit, expected);
         let content_type = text(response.headers(), CONTENT_TYPE);
-        Ok(Page {
+        let page = Page {
             format: Format::from_content_type(content_type.as_deref()),
-            body: read(response, body).await?,
-        })
+            body: read(&mut open, response, body).await?,
+        };
+        *connection = Some(open);
+        Ok(page)
     }
 
-    /// The answer that is no redirect.
-    async fn follow(&self, target: &Target) -> Result<Response, ScrapeError> {
-        let mut url = target.url.clone();
-        let encoding = if target.settings.compression {
-            "gzip"
-        } else {
-            "identity"
-        };
+    /// The answer that is no redirect, and the connection that its body comes by.
+    async fn follow(
+        &self,
+        target: &Target,
+        kept: Option<Connection>,
+    ) -> Result<(Connection, Response<Incoming>), ScrapeError> {
         let http = &target.settings.http;
-        let client = self.clients.get(http).await?;
+        let tls = self.clients.get(http).await?;
+        let mut kept = kept.filter(|it| it.serves(&tls));
+        let mut url = target.url.clone();
         for _ in 0..=REDIRECTS {
-            let request = client
-                .get(url.clone())
-                .header(ACCEPT, FORMATS)
-                .header(ACCEPT_ENCODING, encoding)
-                .header(
-                    "X-Prometheus-Scrape-Timeout-Seconds",
-                    target.timeout.as_secs_f64().to_string(),
-                );
-            let response = authorize(request, http).await?.send().await?;
+            let request = request(target, &url, authorization(http).await?)?;
+            let reused = kept.is_some();
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => Connection::open(&url, &tls).await?,
+            };
+            let sent = connection.send(request.clone()).await;
+            let response = match sent {
+                // The other end may have closed it while it was idle.
+                Err(error) if reused && is_stale(&error) => {
+                    connection = Connection::open(&url, &tls).await?;
+                    connection.send(request).await?
+                }
+                sent => sent?,
+            };
             if !http.follow_redirects || !response.status().is_redirection() {
-                return Ok(response);
+                return Ok((connection, response));
             }
             let Some(location) = text(response.headers(), LOCATION) else {
-                return Ok(response);
+                return Ok((connection, response));
             };
             let Ok(next) = url.join(&location) else {
                 return Err(ScrapeError::Circle);
@@ -112,13 +131,51 @@ impl Fetcher {
     }
 }
 
+fn request(
+    target: &Target,
+    url: &Url,
+    authorization: Option<HeaderValue>,
+) -> Result<Request<Empty<Bytes>>, ScrapeError> {
+    let encoding = if target.settings.compression {
+        "gzip"
+    } else {
+        "identity"
+    };
+    // A name may hold what no request can, since relabelling makes it.
+    let unusable = |_| ScrapeError::Settings("the target's URL is not one for HTTP".to_owned());
+    let host = url.host_str().unwrap_or_default();
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let mut request = Request::get(url.as_str())
+        .header(HOST, authority)
+        .header(USER_AGENT, AGENT)
+        .header(ACCEPT, FORMATS)
+        .header(ACCEPT_ENCODING, encoding)
+        .header(
+            "X-Prometheus-Scrape-Timeout-Seconds",
+            target.timeout.as_secs_f64().to_string(),
+        )
+        .body(Empty::new())
+        .map_err(unusable)?;
+    if let Some(value) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    Ok(request)
+}
+
 fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
-async fn read(mut response: Response, body: Body) -> Result<Body, ScrapeError> {
+async fn read(
+    connection: &mut Connection,
+    response: Response<Incoming>,
+    body: Body,
+) -> Result<Body, ScrapeError> {
     let limit = body.limit;
-    let announced = response.content_length().unwrap_or(0);
+    let announced = response.body().size_hint().lower();
     if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(ScrapeError::TooLarge(limit));
     }
@@ -129,7 +186,8 @@ async fn read(mut response: Response, body: Body) -> Result<Body, ScrapeError> {
         _ => return Err(ScrapeError::Encoding(encoding)),
     };
     let mut sent = 0_usize;
-    while let Some(chunk) = response.chunk().await? {
+    let mut incoming = response.into_body();
+    while let Some(chunk) = connection.next(&mut incoming).await? {
         sent = sent.saturating_add(chunk.len());
         if sent > limit {
             return Err(ScrapeError::TooLarge(limit));

@@ -15,6 +15,7 @@ use crate::model::time::Timestamp;
 use crate::store::{MetadataIndex, TargetWriter};
 use crate::targets::Target;
 
+use super::connection::Connection;
 use super::demand::Timing;
 use super::fetch::Fetcher;
 use super::ingest::{Ingested, ingest};
@@ -45,6 +46,8 @@ pub(super) struct Task {
     describe: bool,
     /// The size of the last page.
     expected: usize,
+    /// What the last scrape left open.
+    connection: Option<Connection>,
     /// The series about the target: [`ABOUT`].
     about: [Labels; 3],
     health: Health,
@@ -73,6 +76,7 @@ impl Task {
             known: KnownSeries::default(),
             describe: true,
             expected: 0,
+            connection: None,
             health: Health::default(),
         }
     }
@@ -99,7 +103,9 @@ impl Task {
         };
         let (at, started) = (Timestamp::now(), Instant::now());
         let limit = self.target.timeout;
-        let fetch = shared.fetcher.fetch(&self.target, self.expected);
+        let fetch = shared
+            .fetcher
+            .fetch(&self.target, &mut self.connection, self.expected);
         let fetched = timeout(limit, fetch)
             .await
             .unwrap_or(Err(ScrapeError::Timeout(limit)));

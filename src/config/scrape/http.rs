@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 use super::Fault;
@@ -114,7 +115,7 @@ pub struct TlsConfig {
     pub key: Option<Secret>,
     /// A file with it, read again when it changes.
     pub key_file: Option<PathBuf>,
-    /// The name that the target's certificate must have. Default: the host of its URL. Read, and refused by this version.
+    /// The name that the target's certificate must have. Default: the host of its URL.
     pub server_name: String,
     /// Whether any certificate is believed. Whoever sits between can then answer for the target, and reads the credentials.
     pub insecure_skip_verify: bool,
@@ -212,8 +213,11 @@ impl HttpConfig {
                 "a certificate and its key are needed together",
             );
         }
-        if !tls.server_name.is_empty() {
-            fault("tls_config.server_name", "is not supported yet");
+        if !tls.server_name.is_empty() && ServerName::try_from(&*tls.server_name).is_err() {
+            fault(
+                "tls_config.server_name",
+                "is no name that a certificate can have",
+            );
         }
         if let (Some(min), Some(max)) = (tls.min_version, tls.max_version)
             && min > max

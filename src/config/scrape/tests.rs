@@ -247,7 +247,7 @@ scrape_configs:
 - job_name: a
   basic_auth: {username: u, username_file: /u, password_file: p}
   authorization: {type: Basic, credentials: c, credentials_file: /c}
-  tls_config: {ca: c, ca_file: /c, cert: c, min_version: TLS13, max_version: TLS12, server_name: n}
+  tls_config: {ca: c, ca_file: /c, cert: c, min_version: TLS13, max_version: TLS12, server_name: 'a b'}
 - job_name: b
   authorization: {type: "a b"}
 "#,

@@ -1,0 +1,267 @@
+//! A target's connection. It is made when a scrape needs one, and kept for the next.
+//!
+//! There are as many as targets, and each is idle for most of its life: so it has small buffers, and over HTTP/1.1 no task
+//! of its own. Whoever waits for an answer moves it along.
+
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use reqwest::Url;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::ScrapeError;
+use super::error::root_cause;
+
+/// How long the name, the connection and TLS may take together. A scrape may be given less, as a whole.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What an idle connection keeps for reading. A page of hundreds of kilobytes takes a few more reads with it; the buffers
+/// of 10,000 connections that grow as they like would be most of this program's memory.
+const BUFFER: usize = 16 << 10;
+
+/// How TLS is spoken to a target.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    /// Whom to trust, and as whom to come.
+    pub(super) config: Arc<ClientConfig>,
+    /// The name that the certificate must have, where it is not the URL's host.
+    pub(super) server_name: Option<ServerName<'static>>,
+}
+
+/// A connection to a target.
+#[derive(Debug)]
+pub(super) struct Connection {
+    protocol: Protocol,
+    /// What TLS was spoken with: another one needs another connection.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+#[derive(Debug)]
+enum Protocol {
+    Http1 {
+        requests: http1::SendRequest<Empty<Bytes>>,
+        driver: Driver,
+    },
+    Http2 {
+        requests: http2::SendRequest<Empty<Bytes>>,
+        driver: AbortHandle,
+    },
+}
+
+/// The other half of an HTTP/1.1 connection: what reads and writes.
+struct Driver {
+    connection: http1::Connection<Stream, Empty<Bytes>>,
+    ended: bool,
+}
+
+type Stream = TokioIo<Box<dyn Io>>;
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl Connection {
+    /// Connects to the host of `url`, with `tls` if it is https.
+    ///
+    /// # Errors
+    /// The name has no address, nobody answers there in time, or TLS finds fault with them.
+    pub(super) async fn open(url: &Url, tls: &Tls) -> Result<Self, ScrapeError> {
+        let opening = async {
+            let tcp = connect(url).await?;
+            if url.scheme() != "https" {
+                return http1(Box::new(tcp), None).await;
+            }
+            let name = match &tls.server_name {
+                Some(name) => name.clone(),
+                None => server_name(url)?,
+            };
+            let connector = TlsConnector::from(Arc::clone(&tls.config));
+            let stream = connector.connect(name, tcp).await.map_err(connect_error)?;
+            let config = Some(Arc::clone(&tls.config));
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                return http2(Box::new(stream), config).await;
+            }
+            http1(Box::new(stream), config).await
+        };
+        timeout(CONNECT, opening).await.unwrap_or_else(|_| {
+            Err(ScrapeError::Connect(format!(
+                "no connection within {CONNECT:?}"
+            )))
+        })
+    }
+
+    /// Whether it serves a target that is spoken to in this way now.
+    pub(super) fn serves(&self, tls: &Tls) -> bool {
+        let same = |config| Arc::ptr_eq(config, &tls.config);
+        self.tls.as_ref().is_none_or(same)
+    }
+
+    /// Sends a request, whose URI is absolute, and gives the head of its answer.
+    pub(super) async fn send(
+        &mut self,
+        mut request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        match &mut self.protocol {
+            Protocol::Http1 { requests, driver } => {
+                let path = request.uri().path_and_query().cloned();
+                *request.uri_mut() = path.map(Into::into).unwrap_or_default();
+                driver.until(requests.ready()).await?;
+                driver.until(requests.send_request(request)).await
+            }
+            Protocol::Http2 { requests, .. } => {
+                // The URI has it.
+                request.headers_mut().remove(HOST);
+                requests.ready().await?;
+                requests.send_request(request).await
+            }
+        }
+    }
+
+    /// The next bytes of an answer's body; `None` at its end.
+    pub(super) async fn next(
+        &mut self,
+        body: &mut Incoming,
+    ) -> Result<Option<Bytes>, hyper::Error> {
+        loop {
+            let frame = match &mut self.protocol {
+                Protocol::Http1 { driver, .. } => driver.until(body.frame()).await,
+                Protocol::Http2 { .. } => body.frame().await,
+            };
+            match frame.transpose()?.map(|frame| frame.into_data()) {
+                Some(Ok(bytes)) => return Ok(Some(bytes)),
+                // Trailers.
+                Some(Err(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Drop for Protocol {
+    fn drop(&mut self) {
+        if let Self::Http2 { driver, .. } = self {
+            driver.abort();
+        }
+    }
+}
+
+impl Driver {
+    /// Moves the connection along until `work` on it is done. That it ends is for the work to tell, which ends with it.
+    async fn until<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            self.advance(context);
+            work.as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn advance(&mut self, context: &mut Context<'_>) {
+        // Its error is the work's too.
+        self.ended = self.ended || Pin::new(&mut self.connection).poll(context).is_ready();
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn http1(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connection, ScrapeError> {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(BUFFER);
+    let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
+    let driver = Driver {
+        connection,
+        ended: false,
+    };
+    Ok(Connection {
+        protocol: Protocol::Http1 { requests, driver },
+        tls,
+    })
+}
+
+async fn http2(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connection, ScrapeError> {
+    let builder = http2::Builder::new(TokioExecutor::new());
+    let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
+    // Answers pings too, which come at any time. It ends with the connection.
+    let driver = tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(Connection {
+        protocol: Protocol::Http2 {
+            requests,
+            driver: driver.abort_handle(),
+        },
+        tls,
+    })
+}
+
+async fn connect(url: &Url) -> Result<TcpStream, ScrapeError> {
+    let port = url.port_or_known_default().unwrap_or(80);
+    let host = url.host_str().unwrap_or_default();
+    // An IPv6 address stands in brackets.
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = lookup_host((host, port)).await.map_err(|error| {
+        ScrapeError::Connect(format!("the name {host} cannot be resolved: {error}"))
+    })?;
+    let mut failed = ScrapeError::Connect(format!("the name {host} has no address"));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true).map_err(connect_error)?;
+                return Ok(stream);
+            }
+            Err(error) => failed = connect_error(error),
+        }
+    }
+    Err(failed)
+}
+
+fn server_name(url: &Url) -> Result<ServerName<'static>, ScrapeError> {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| ScrapeError::Connect(format!("{host} is no name that a certificate can have")))
+}
+
+fn connect_error(error: std::io::Error) -> ScrapeError {
+    ScrapeError::Connect(root_cause(&error))
+}
+
+/// Whether an error says that the other end had closed the connection before it saw the request, or might have: what a
+/// connection that was idle is tried again for.
+pub(super) fn is_stale(error: &hyper::Error) -> bool {
+    let broken = |error: &std::io::Error| {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset
+        )
+    };
+    let cause = error.source().and_then(|it| it.downcast_ref());
+    error.is_canceled()
+        || error.is_closed()
+        || error.is_incomplete_message()
+        || cause.is_some_and(broken)
+}
