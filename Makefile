@@ -28,9 +28,9 @@ check: need-rust ## Format and lints.
 unit: need-rust ## Tests that need no cluster.
 	$(CARGO) test --locked
 
-peer: need-rust need-go ## PromQL held against a real Prometheus on loopback.
+peer: need-rust need-go ## PromQL and scraping held against a real Prometheus on loopback.
 	tests/prometheus/build.sh >/dev/null
-	$(CARGO) test --locked --test promql_peer -- --include-ignored
+	$(CARGO) test --locked --test promql_peer --test scrape_peer -- --include-ignored
 
 cluster: need-rust need-go ## Tests against a real Kubernetes control plane on loopback.
 	tests/controlplane/build.sh >/dev/null

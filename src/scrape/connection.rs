@@ -32,9 +32,9 @@ use super::error::root_cause;
 /// How long the name, the connection and TLS may take together. A scrape may be given less, as a whole.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What an idle connection keeps for reading. A page of hundreds of kilobytes takes a few more reads with it; the buffers
-/// of 10,000 connections that grow as they like would be most of this program's memory.
-const BUFFER: usize = 16 << 10;
+/// How much is read at a time, and about what an idle connection keeps for it. A page of hundreds of kilobytes takes more
+/// reads with it; the buffers of 10,000 connections that grow as they like would be most of this program's memory.
+const BUFFER: usize = 8 << 10;
 
 /// How TLS is spoken to a target.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(super) struct Connection {
 enum Protocol {
     Http1 {
         requests: http1::SendRequest<Empty<Bytes>>,
-        driver: Driver,
+        driver: Box<Driver>,
     },
     Http2 {
         requests: http2::SendRequest<Empty<Bytes>>,
@@ -189,12 +189,12 @@ impl std::fmt::Debug for Driver {
 
 async fn http1(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connection, ScrapeError> {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(BUFFER);
+    builder.read_buf_exact_size(Some(BUFFER));
     let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
-    let driver = Driver {
+    let driver = Box::new(Driver {
         connection,
         ended: false,
-    };
+    });
     Ok(Connection {
         protocol: Protocol::Http1 { requests, driver },
         tls,

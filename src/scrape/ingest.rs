@@ -98,8 +98,8 @@ impl Ingest<'_> {
         }
         match &report.example {
             _ if self.done.kept > 0 => Ok(()),
-            // A page without anything that a rule needs is a good page.
-            _ if report.skipped > 0 || self.done.dropped.contains_key(NOT_NEEDED) => Ok(()),
+            // A page without anything that a rule needs, or that the job's own rules leave, is a good page.
+            _ if report.skipped > 0 || self.drops(NOT_NEEDED) || self.drops("relabelled") => Ok(()),
             _ if report.samples > 0 => Err(ScrapeError::NoneKept(report.samples)),
             Some((reason, line)) => Err(ScrapeError::Unreadable {
                 reason: reason.to_string(),
@@ -107,6 +107,10 @@ impl Ingest<'_> {
             }),
             None => Err(ScrapeError::Empty),
         }
+    }
+
+    fn drops(&self, reason: &str) -> bool {
+        self.done.dropped.contains_key(reason)
     }
 
     fn drop(&mut self, reason: &'static str) {

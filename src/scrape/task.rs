@@ -103,9 +103,12 @@ impl Task {
         };
         let (at, started) = (Timestamp::now(), Instant::now());
         let limit = self.target.timeout;
-        let fetch = shared
-            .fetcher
-            .fetch(&self.target, &mut self.connection, self.expected);
+        // In a place of its own while it lasts: a task, which mostly waits, would keep room for all that a scrape may be in.
+        let fetch = Box::pin(shared.fetcher.fetch(
+            &self.target,
+            &mut self.connection,
+            self.expected,
+        ));
         let fetched = timeout(limit, fetch)
             .await
             .unwrap_or(Err(ScrapeError::Timeout(limit)));

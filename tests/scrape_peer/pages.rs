@@ -33,9 +33,12 @@ impl Page {
     }
 }
 
-/// All pages, by the name of their job, and how often each of the two has read the page that is there now.
+/// A page, and how often each of the two has read it.
+type Read = (Page, [u32; 2]);
+
+/// All pages, by the name of their job.
 #[derive(Clone, Default)]
-pub(crate) struct Pages(Arc<Mutex<BTreeMap<String, (Page, [u32; 2])>>>);
+pub(crate) struct Pages(Arc<Mutex<BTreeMap<String, Read>>>);
 
 impl Pages {
     /// Puts a page in place of the one before.

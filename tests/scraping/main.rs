@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod exporter;
+mod faults;
 mod secured;
 
 use std::io::Write;
