@@ -114,7 +114,8 @@ impl TryFrom<String> for Preset {
 pub struct ScrapeLimits {
     /// Most scrapes at one time; the others wait for their turn. Default 1000.
     pub concurrency: usize,
-    /// Most memory for the pages being read, of all scrapes together. Default `256MB`.
+    /// Most memory for the pages being read, of all scrapes together: one half for pages of up to 256 KB, one for larger
+    /// ones. Default `256MB`.
     #[serde(deserialize_with = "units::size")]
     pub buffers: u64,
     /// Most targets of all jobs together. Default 20000.
@@ -174,8 +175,8 @@ impl ScrapeConfig {
             }
         }
         let buffers = self.limits.buffers;
-        if self.limits.body_size > buffers {
-            let message = format!("is more than limits.buffers ({buffers} bytes)");
+        if self.limits.body_size > buffers / 2 {
+            let message = format!("is more than half of limits.buffers ({buffers} bytes)");
             faults.push(Fault::new("limits.body_size", message));
         }
         for (index, job) in self.scrape_configs.iter().enumerate() {

@@ -35,11 +35,40 @@ const REDIRECTS: usize = 3;
 /// What one permit of the memory stands for.
 const BLOCK: usize = 1 << 10;
 
+/// The largest page that is an ordinary one.
+const ORDINARY: usize = 256 << 10;
+
 /// Gets pages.
 #[derive(Debug)]
 pub(super) struct Fetcher {
     clients: Clients,
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
+}
+
+/// What all pages in flight may hold together, in blocks: one half for ordinary pages, one for large ones. Any number of
+/// large pages that stall leave the ordinary ones their half.
+#[derive(Debug)]
+struct Memory {
+    ordinary: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Memory {
+    fn new(blocks: usize) -> Arc<Self> {
+        let half = |blocks: usize| Arc::new(Semaphore::new(blocks.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self {
+            ordinary: half(blocks.div_ceil(2)),
+            large: half(blocks / 2),
+        })
+    }
+
+    fn of(&self, capacity: usize) -> &Arc<Semaphore> {
+        if capacity > ORDINARY {
+            &self.large
+        } else {
+            &self.ordinary
+        }
+    }
 }
 
 /// A page as it was before compression.
@@ -58,7 +87,7 @@ impl Page {
 impl Fetcher {
     pub(super) fn new(limits: &ScrapeLimits) -> Self {
         let blocks = usize::try_from(limits.buffers).unwrap_or(usize::MAX) / BLOCK;
-        let memory = Arc::new(Semaphore::new(blocks.min(Semaphore::MAX_PERMITS)));
+        let memory = Memory::new(blocks);
         let clients = Clients::default();
         Self { clients, memory }
     }
@@ -231,13 +260,13 @@ struct Body {
     bytes: Vec<u8>,
     limit: usize,
     expected: usize,
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
     lease: Option<OwnedSemaphorePermit>,
     failed: Option<ScrapeError>,
 }
 
 impl Body {
-    fn new(memory: Arc<Semaphore>, limit: usize, expected: usize) -> Self {
+    fn new(memory: Arc<Memory>, limit: usize, expected: usize) -> Self {
         Self {
             bytes: Vec::new(),
             limit,
@@ -263,15 +292,19 @@ impl Body {
     fn grow(&mut self, length: usize) -> Result<(), ScrapeError> {
         let wished = (self.expected + self.expected / 8).max(2 * self.bytes.capacity());
         let capacity = wished.min(self.limit).max(length);
-        let held = self.lease.as_ref().map_or(0, |it| it.num_permits());
+        let pool = self.memory.of(capacity);
+        // A page that turns out to be a large one goes over to the large ones' half.
+        let stays = Arc::ptr_eq(pool, self.memory.of(self.bytes.capacity()));
+        let held = self.lease.as_ref().filter(|_| stays);
+        let held = held.map_or(0, |it| it.num_permits());
         let blocks = u32::try_from(capacity.div_ceil(BLOCK) - held);
         let blocks = blocks.map_err(|_| ScrapeError::Memory)?;
-        let more = Arc::clone(&self.memory)
+        let more = Arc::clone(pool)
             .try_acquire_many_owned(blocks)
             .map_err(|_| ScrapeError::Memory)?;
         match &mut self.lease {
-            Some(lease) => lease.merge(more),
-            None => self.lease = Some(more),
+            Some(lease) if stays => lease.merge(more),
+            _ => self.lease = Some(more),
         }
         self.bytes.reserve_exact(capacity - self.bytes.len());
         Ok(())
@@ -306,21 +339,35 @@ mod tests {
     use super::*;
 
     fn body(blocks: usize, limit: usize) -> Body {
-        Body::new(Arc::new(Semaphore::new(blocks)), limit, 0)
+        Body::new(Memory::new(blocks), limit, 0)
     }
 
     #[test]
     fn bodies_share_a_bounded_memory_and_give_it_back() {
-        let memory = Arc::new(Semaphore::new(4));
+        let memory = Memory::new(8);
         let mut one = Body::new(memory.clone(), 10 * BLOCK, 0);
         let mut other = Body::new(memory.clone(), 10 * BLOCK, 0);
         one.extend(&[b'x'; 3 * BLOCK]).unwrap();
         assert_eq!(other.extend(&[b'x'; 2 * BLOCK]), Err(ScrapeError::Memory));
         drop(one);
         other.extend(&[b'x'; 2 * BLOCK]).unwrap();
-        assert_eq!(memory.available_permits(), 2);
+        assert_eq!(memory.ordinary.available_permits(), 2);
         drop(other);
-        assert_eq!(memory.available_permits(), 4);
+        assert_eq!(memory.ordinary.available_permits(), 4);
+    }
+
+    #[test]
+    fn large_bodies_leave_the_ordinary_ones_their_half() {
+        let memory = Memory::new(4 * ORDINARY / BLOCK);
+        let mut large = Body::new(memory.clone(), 100 * ORDINARY, 0);
+        large.extend(&vec![b'x'; ORDINARY]).unwrap();
+        assert_eq!(memory.ordinary.available_permits(), ORDINARY / BLOCK);
+        large.extend(&vec![b'x'; ORDINARY]).unwrap();
+        assert_eq!(memory.ordinary.available_permits(), 2 * ORDINARY / BLOCK);
+        assert_eq!(memory.large.available_permits(), 0);
+        assert_eq!(large.extend(b"x"), Err(ScrapeError::Memory));
+        let mut ordinary = Body::new(memory, ORDINARY, 0);
+        ordinary.extend(&vec![b'x'; ORDINARY]).unwrap();
     }
 
     #[test]

@@ -226,8 +226,9 @@ impl Job {
         if self.metrics_path.is_empty() {
             fault("metrics_path", "must not be empty".into());
         }
-        if self.body_size_limit > section.limits.buffers {
-            let message = format!("is more than limits.buffers ({})", section.limits.buffers);
+        if self.body_size_limit > section.limits.buffers / 2 {
+            let buffers = section.limits.buffers;
+            let message = format!("is more than half of limits.buffers ({buffers})");
             fault("body_size_limit", message);
         }
         self.http().validate(path, faults);
