@@ -197,7 +197,11 @@ impl Embedded {
         let matched = !origins.is_empty();
         let mut behind = if matched { origins } else { all };
         if !matched {
-            behind.retain(|target| target.health.down.is_some());
+            // One of each job: which job has the series is not known, and a thousand kubelets must not hide an exporter.
+            let mut jobs = HashSet::new();
+            behind.retain(|target| {
+                target.health.down.is_some() && jobs.insert(target.info.job.clone())
+            });
         }
         // Those that are down explain most.
         behind.sort_by_key(|target| target.health.down.is_none());
@@ -310,5 +314,50 @@ pub(super) fn read(series: Samples<'_>, wanted: Wanted, into: &mut Vec<Sample>) 
     match wanted {
         Wanted::Latest(at) => into.extend(series.latest(at)),
         Wanted::Between { after, until } => series.between(after, until, into),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::time::Timestamp;
+    use crate::store::{Limits, TargetInfo};
+
+    #[test]
+    fn many_dead_targets_of_one_job_do_not_hide_that_of_another() {
+        let store = Store::new(Limits::default());
+        let down = |job: &str, url: String| {
+            let mut writer = store.register(TargetInfo {
+                job: job.to_owned(),
+                url,
+                object: None,
+                interval: Duration::from_secs(15),
+            });
+            writer.failed(Timestamp::from_millis(1), "connection refused");
+            writer
+        };
+        let mut writers: Vec<_> = (0..9)
+            .map(|it| down("kubelet", format!("https://10.0.0.{it}:10250/")))
+            .collect();
+        writers.push(down("dcgm-exporter", "http://10.1.0.1:9400/".to_owned()));
+        let engine = Embedded::new(Arc::clone(&store));
+        let diagnosis = engine.diagnosis(&InstantQuery {
+            text: "x".to_owned(),
+            at: Timestamp::from_millis(2),
+            max_age: Duration::from_secs(45),
+        });
+        let named: Vec<&str> = diagnosis
+            .sources
+            .iter()
+            .map(|it| &*it.description)
+            .collect();
+        assert_eq!(
+            named,
+            [
+                "target https://10.0.0.0:10250/",
+                "target http://10.1.0.1:9400/"
+            ]
+        );
+        assert_eq!(diagnosis.known_sources, 10);
     }
 }
