@@ -278,7 +278,10 @@ async fn the_same_series_come_out_of_the_same_pages() {
         let name = named(case);
         match difference(&expected, &ours) {
             None => same += 1,
-            Some(_) if is_refused_only_there(&expected, &ours) => refused += 1,
+            // What is taken of such a page instead, `tests/exposition` holds line by line.
+            Some(_) if case.job.starts_with("edge-") && is_refused_only_there(&expected, &ours) => {
+                refused += 1;
+            }
             Some(_) if EXCEPTIONS.iter().any(|(it, _)| *it == name) => {
                 excepted += 1;
                 unneeded.retain(|it| *it != name);

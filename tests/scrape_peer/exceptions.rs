@@ -139,4 +139,24 @@ pub(crate) const EXCEPTIONS: &[(&str, &str)] = &[
         r#"label-value-limit-passed"#,
         "the whole page is refused there and counted up to the bad sample; here that sample is dropped",
     ),
+    (
+        "label-limit-passed",
+        "a sample with too many labels is dropped here, and costs the page there",
+    ),
+    (
+        "label-name-limit-passed",
+        "a sample with too long a name of a label is dropped here, and costs the page there",
+    ),
+    (
+        "openmetrics-without-end",
+        "a page that breaks off counts up to there",
+    ),
+    (
+        "text-under-a-wrong-type",
+        "Prometheus 3 refuses a page whose type it does not know; here it is text",
+    ),
+    (
+        "text-without-a-type",
+        "Prometheus 3 refuses a page whose type it does not know; here it is text",
+    ),
 ];
