@@ -18,8 +18,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::Url;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::AbortHandle;
@@ -246,7 +246,29 @@ fn server_name(url: &Url) -> Result<ServerName<'static>, ScrapeError> {
 }
 
 fn connect_error(error: std::io::Error) -> ScrapeError {
-    ScrapeError::Connect(root_cause(&error))
+    let tls = error.get_ref().and_then(|it| it.downcast_ref());
+    let fault = match tls {
+        Some(rustls::Error::InvalidCertificate(fault)) => certificate_fault(fault),
+        _ => None,
+    };
+    let other = || ScrapeError::Connect(root_cause(&error));
+    fault.map_or_else(other, ScrapeError::Certificate)
+}
+
+/// What is wrong with a certificate, and what can be done.
+fn certificate_fault(fault: &CertificateError) -> Option<&'static str> {
+    use CertificateError as Fault;
+    Some(match fault {
+        Fault::Expired | Fault::ExpiredContext { .. } => "its certificate has expired",
+        Fault::NotValidYet | Fault::NotValidYetContext { .. } => "its certificate is not valid yet",
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+            "its certificate is for another name (tls_config.server_name says which to expect)"
+        }
+        Fault::UnknownIssuer => {
+            "its certificate is of no authority that is trusted (tls_config.ca_file says which are)"
+        }
+        _ => return None,
+    })
 }
 
 /// Whether an error says that the other end had closed the connection before it saw the request, or might have: what a

@@ -16,6 +16,9 @@ pub enum ScrapeError {
     /// The job's credentials or TLS settings cannot be used: a file is missing, or holds something else.
     #[error("not asked: {0}")]
     Settings(String),
+    /// The target's certificate does not count. The text is the same from scrape to scrape, unlike rustls's own.
+    #[error("{0}")]
+    Certificate(&'static str),
     /// The connection broke, or what came is no HTTP.
     #[error("the answer broke off: {0}")]
     Broken(String),
@@ -64,6 +67,7 @@ impl ScrapeError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
+            Self::Certificate(_) => "certificate",
             Self::Settings(_) => "settings",
             Self::Broken(_) => "broken",
             Self::Timeout(_) => "timeout",

@@ -368,7 +368,7 @@ async fn a_certificate_that_does_not_count_is_told_and_a_renewed_one_counts_at_o
         (
             "of another name",
             Some(other_config.clone()),
-            "not valid for",
+            "for another name",
         ),
     ] {
         if let Some(config) = config {
