@@ -234,13 +234,18 @@ async fn a_fault_of_one_exporter_leaves_the_others_alone() {
     ];
     for (what, answer, expected) in cases {
         let faulty = Raw::answering(answer, quiet).await;
-        let reason = beside_a_healthy_one(&faulty.address, QUICK).await;
+        let settings = if expected.contains("no answer") {
+            QUICK
+        } else {
+            PATIENT
+        };
+        let reason = beside_a_healthy_one(&faulty.address, settings).await;
         let reason = reason.unwrap_or_else(|| panic!("{what} is taken for a page"));
         assert!(reason.contains(expected), "{what}: {reason}");
     }
     let typed = page(b"m 1\n", "Content-Type: application/json\r\n");
     let faulty = Raw::answering(typed, quiet).await;
-    let reason = beside_a_healthy_one(&faulty.address, QUICK).await;
+    let reason = beside_a_healthy_one(&faulty.address, PATIENT).await;
     assert_eq!(reason, None, "a wrong type is not held against a page");
 
     // What never ends is left as soon as it is too much or takes too long.
