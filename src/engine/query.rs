@@ -128,8 +128,8 @@ impl QueryService {
     /// declares, without the ending of a sample's name.
     pub fn metadata(&self, family: Option<&str>) -> BTreeMap<String, Metadata> {
         let every_time = Span {
-            start: Timestamp::from_millis(i64::MIN),
-            end: Timestamp::from_millis(i64::MAX),
+            start: Timestamp::MIN,
+            end: Timestamp::MAX,
         };
         let names = self.label_values(METRIC_NAME, &[], every_time);
         let families = names.iter().flat_map(|name| {

@@ -61,7 +61,7 @@ impl Labels {
         if name == METRIC_NAME {
             return self.metric_name();
         }
-        self.place(name).map(|place| &*self.others[place].1)
+        find(&self.others, name).map(|(_, value)| &**value)
     }
 
     /// The value of the label `name`, and `""` where there is no such label: what a matcher compares.
@@ -116,19 +116,14 @@ impl Labels {
                 others: Arc::default(),
             };
         }
-        let others: Arc<[Label]> = match self.place(name) {
-            Some(place) => Arc::new([self.others[place].clone()]),
+        let others: Arc<[Label]> = match find(&self.others, name) {
+            Some(label) => Arc::new([label.clone()]),
             None => Arc::default(),
         };
         Self {
             metric: None,
             others,
         }
-    }
-
-    fn place(&self, name: &str) -> Option<usize> {
-        let of = |(key, _): &Label| key.as_ref().cmp(name);
-        self.others.binary_search_by(of).ok()
     }
 
     /// How many labels there are.
@@ -169,6 +164,12 @@ impl PartialOrd for Labels {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
+}
+
+/// The label `name` among `labels`, which are sorted.
+pub fn find<'a>(labels: &'a [Label], name: &str) -> Option<&'a Label> {
+    let of = |(key, _): &Label| key.as_ref().cmp(name);
+    labels.binary_search_by(of).ok().map(|place| &labels[place])
 }
 
 fn pairs(labels: &[Label]) -> impl Iterator<Item = (&str, &str)> {

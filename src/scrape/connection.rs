@@ -219,9 +219,7 @@ async fn http2(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connec
 
 async fn connect(url: &Url) -> Result<TcpStream, ScrapeError> {
     let port = url.port_or_known_default().unwrap_or(80);
-    let host = url.host_str().unwrap_or_default();
-    // An IPv6 address stands in brackets.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = host(url);
     let addresses = lookup_host((host, port)).await.map_err(|error| {
         ScrapeError::Connect(format!("the name {host} cannot be resolved: {error}"))
     })?;
@@ -238,9 +236,14 @@ async fn connect(url: &Url) -> Result<TcpStream, ScrapeError> {
     Err(failed)
 }
 
-fn server_name(url: &Url) -> Result<ServerName<'static>, ScrapeError> {
+/// The URL's host, without the brackets in which an IPv6 address stands there.
+fn host(url: &Url) -> &str {
     let host = url.host_str().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn server_name(url: &Url) -> Result<ServerName<'static>, ScrapeError> {
+    let host = host(url);
     ServerName::try_from(host.to_owned())
         .map_err(|_| ScrapeError::Connect(format!("{host} is no name that a certificate can have")))
 }

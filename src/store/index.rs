@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::labels::{Label, Labels, METRIC_NAME};
+use crate::model::labels::{self, Label, Labels, METRIC_NAME};
 use crate::model::matcher::{MatchOp, Matcher};
 
 use super::ids::Ids;
@@ -348,7 +348,11 @@ impl Index {
     ) -> Vec<&'a Entry> {
         let mut found = Vec::new();
         let take = |set: &'a Set| {
-            let meets = |matcher: &&Matcher| matcher.matches(value(&set.labels, &matcher.name));
+            let meets = |matcher: &&Matcher| {
+                // A label that is absent is empty.
+                let label = labels::find(&set.labels, &matcher.name);
+                matcher.matches(label.map_or("", |(_, value)| value))
+            };
             if matchers.iter().all(meets) {
                 let members = of_set(set).iter();
                 found.extend(members.filter_map(|(_, id)| self.series.get(*id)));
@@ -452,11 +456,4 @@ fn members_of(set: &Set, name: NameId) -> &[(NameId, SeriesId)] {
         .take_while(|(it, _)| *it == name)
         .count();
     &set.members[start..start + length]
-}
-
-/// The value of a label, empty where it is absent.
-fn value<'a>(labels: &'a [Label], name: &str) -> &'a str {
-    labels
-        .binary_search_by(|(key, _)| key.as_ref().cmp(name))
-        .map_or("", |index| &labels[index].1)
 }

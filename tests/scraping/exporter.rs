@@ -71,9 +71,7 @@ impl Exporter {
     pub(crate) fn first_request(&self) -> (Uri, HeaderMap) {
         self.inner.lock().requests[0].clone()
     }
-}
 
-impl Exporter {
     pub(crate) fn last_request(&self) -> Option<(Uri, HeaderMap)> {
         self.inner.lock().requests.last().cloned()
     }

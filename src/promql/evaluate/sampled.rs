@@ -119,11 +119,7 @@ impl Evaluation<'_> {
                 };
                 let mut samples = Vec::new();
                 self.each_series(matchers, wanted, &mut |labels, found| {
-                    let place = |time: i64| {
-                        found.partition_point(|sample| sample.timestamp.as_millis() <= time)
-                    };
-                    let (from, to) = (place(start), place(end));
-                    let values = found[from..to.max(from)].iter();
+                    let values = wanted.of(found).iter();
                     samples.clear();
                     samples.extend(values.filter(|sample| !sample.is_stale_marker()));
                     if samples.is_empty() {
