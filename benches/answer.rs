@@ -20,7 +20,7 @@ use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
 use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::provider::Provider;
+use gpu_metrics_adapter::provider::{Provider, RuleSet};
 use gpu_metrics_adapter::rules::{DCGM_EXPORTER_PRESET, Rule};
 use gpu_metrics_adapter::store::{Limits, Store, TargetInfo, TargetWriter};
 use http::Request;
@@ -96,8 +96,12 @@ fn answers(c: &mut Criterion) {
             serde_saphyr::from_str(DCGM_EXPORTER_PRESET).expect("valid");
         let rules = rules
             .iter()
-            .map(|rule| Rule::compile("preset", rule).expect("valid"))
+            .map(|rule| Arc::new(Rule::compile("preset", rule).expect("valid")))
             .collect();
+        let rules = RuleSet {
+            custom: rules,
+            external: Vec::new(),
+        };
         let lister = Pods {
             names: (0..pods).map(|index| pod(index).into()).collect(),
             labels: BTreeMap::from([("app".to_owned(), "isvc.qwen-predictor".to_owned())]),

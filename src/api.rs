@@ -5,10 +5,14 @@
 
 mod custom_metrics;
 mod discovery;
+mod external_metrics;
 mod health;
+mod list;
 mod negotiation;
+mod parameters;
 mod path;
 pub mod prometheus;
+mod refusal;
 pub mod status;
 mod version;
 
@@ -140,6 +144,9 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
         }
         Target::CustomMetrics { version, question } => {
             custom_metrics::respond(&api, version, &question, uri.query(), &reply).await
+        }
+        Target::ExternalMetric { namespace, metric } => {
+            external_metrics::respond(&api, &namespace, &metric, uri.query(), &reply).await
         }
         Target::BadMetricPath => bad_request("invalid request path"),
         Target::Prometheus(_) | Target::Unknown => {

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::model::freshness::Freshness;
 use crate::model::time::Timestamp;
-pub use crate::promql::Point;
+pub use crate::promql::{Point, ResultType};
 
 /// A query at one point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,11 +82,12 @@ pub trait Engine: Send + Sync {
     /// What users call it: `embedded`, or a backend's name.
     fn name(&self) -> &str;
 
-    /// Whether this query can be answered at all; asked when rules are loaded.
+    /// Whether this query can be answered at all, by an instant vector, or (`Scalar`) by that or a number; asked when rules
+    /// are loaded.
     ///
     /// # Errors
     /// Where it is wrong, or needs what this engine does not have.
-    fn check(&self, query: &str) -> Result<(), EngineError>;
+    fn check(&self, query: &str, wanted: ResultType) -> Result<(), EngineError>;
 
     /// Whether this series selector can be looked up at all; asked when rules are loaded.
     ///
@@ -94,7 +95,7 @@ pub trait Engine: Send + Sync {
     /// Where it is not one.
     fn check_selector(&self, selector: &str) -> Result<(), EngineError>;
 
-    /// The instant vector of a query.
+    /// The instant vector of a query; a number is one point without labels.
     fn query<'a>(
         &'a self,
         query: &'a InstantQuery,

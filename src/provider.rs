@@ -5,6 +5,7 @@
 
 mod catalog;
 mod error;
+mod external;
 mod plan;
 
 use std::borrow::Cow;
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Asked, Engine, InstantQuery, Point};
+use crate::engine::{Asked, Diagnosis, Engine, InstantQuery, Point};
 use crate::model::freshness::Freshness;
 use crate::model::objects::{GroupResource, ObjectLister, ObjectRef, ResourceKind, ResourceMapper};
 use crate::model::quantity::Quantity;
@@ -20,8 +21,9 @@ use crate::model::selector::Selector;
 use crate::model::time::Timestamp;
 use crate::rules::{QueryRequest, Rule};
 
-pub use catalog::{Catalog, Offer, RuleStatus};
+pub use catalog::{Catalog, ExternalOffer, Offer, RuleStatus};
 pub use error::ProviderError;
+pub use external::{ExternalAnswer, ExternalQuestion, ExternalValue};
 
 /// The longest that an answer may take; the HPA's own patience is a minute, during which a fifth of it stands still.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -73,9 +75,18 @@ pub struct MetricValue {
     pub timestamp: Timestamp,
 }
 
+/// The rules; of two that offer the same metric the later one counts.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSet {
+    /// Those of `custom.metrics.k8s.io`.
+    pub custom: Vec<Arc<Rule>>,
+    /// Those of `external.metrics.k8s.io`.
+    pub external: Vec<Arc<Rule>>,
+}
+
 /// Answers metric questions.
 pub struct Provider {
-    rules: Vec<Arc<Rule>>,
+    rules: RuleSet,
     default_max_age: Duration,
     /// How long ago the targets behind an answer may have been scraped; zero: it does not matter.
     fresh_within: Duration,
@@ -86,15 +97,14 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// A provider with these rules; of two that offer the same metric the later one counts.
+    /// A provider with these rules.
     pub fn new(
-        rules: Vec<Rule>,
+        rules: RuleSet,
         default_max_age: Duration,
         engine: Arc<dyn Engine>,
         lister: Arc<dyn ObjectLister>,
         mapper: Arc<dyn ResourceMapper>,
     ) -> Self {
-        let rules: Vec<Arc<Rule>> = rules.into_iter().map(Arc::new).collect();
         let catalog = catalog::Kept::new(&rules);
         Self {
             rules,
@@ -129,13 +139,17 @@ impl Provider {
 
     /// Whether the engine can look up and evaluate each rule, in their order; where not, why.
     pub fn check_rules(&self) -> Vec<(Arc<str>, Option<String>)> {
-        let check = |rule: &Arc<Rule>| {
-            let example = rule.render("series", "label=\"x\"", "label");
+        let check = |rule: &Arc<Rule>, object_label: &str| {
+            let (example, wanted) = catalog::example(rule, "series", object_label);
             let found = self.engine.check_selector(&rule.series_query);
-            let problem = found.and_then(|()| self.engine.check(&example)).err();
+            let problem = found
+                .and_then(|()| self.engine.check(&example, wanted))
+                .err();
             (Arc::clone(&rule.id), problem.map(|error| error.to_string()))
         };
-        self.rules.iter().map(check).collect()
+        let custom = self.rules.custom.iter().map(|rule| check(rule, "label"));
+        let external = self.rules.external.iter().map(|rule| check(rule, ""));
+        custom.chain(external).collect()
     }
 
     /// Answers a question, within two seconds.
@@ -147,14 +161,8 @@ impl Provider {
         question: &MetricQuestion,
         now: Timestamp,
     ) -> Result<MetricAnswer, ProviderError> {
-        tokio::time::timeout(DEADLINE, self.answer_in_time(question, now))
-            .await
-            .unwrap_or_else(|_| {
-                Err(ProviderError::Deadline {
-                    metric: question.metric.clone(),
-                    deadline: DEADLINE,
-                })
-            })
+        let answer = self.answer_in_time(question, now);
+        within(DEADLINE, &question.metric, answer).await
     }
 
     async fn answer_in_time(
@@ -178,7 +186,7 @@ impl Provider {
             object_label: &offer.object_label,
             selector: &question.metric_selector,
         })?;
-        let mut query = InstantQuery {
+        let query = InstantQuery {
             text,
             at: now,
             max_age,
@@ -188,15 +196,7 @@ impl Provider {
             // A query that names them gives no others.
             names: if offer.batched { &names } else { &[] },
         };
-        query.at = self.freshen(&query, wanted).await;
-        let points = self
-            .engine
-            .query(&query)
-            .await
-            .map_err(|reason| ProviderError::Engine {
-                rule: Arc::clone(&offer.rule.id),
-                reason,
-            })?;
+        let (query, points) = self.points(&offer.rule, query, wanted).await?;
         let (values, unusable) = pick(objects, &points, &offer.object_label);
         if values.is_empty() {
             let diagnosis = self.engine.diagnose(&query).await;
@@ -205,6 +205,23 @@ impl Provider {
             ));
         }
         Ok(MetricAnswer { kind, values })
+    }
+
+    /// What a rule's query gives, of data that is brought up to date before; and the query with the time it was asked for.
+    async fn points(
+        &self,
+        rule: &Rule,
+        mut query: InstantQuery,
+        wanted: Asked<'_>,
+    ) -> Result<(InstantQuery, Vec<Point>), ProviderError> {
+        query.at = self.freshen(&query, wanted).await;
+        match self.engine.query(&query).await {
+            Ok(points) => Ok((query, points)),
+            Err(reason) => Err(ProviderError::Engine {
+                rule: Arc::clone(&rule.id),
+                reason,
+            }),
+        }
     }
 
     /// Has the data of a query brought up to date, if it is too old. The time to ask the query for, which is later than it
@@ -238,39 +255,36 @@ impl Provider {
         if let Some(offer) = self.catalog().find(&kind.resource, &question.metric) {
             return usable(offer);
         }
-        self.catalog
-            .refresh(self.engine.as_ref(), self.mapper.as_ref(), now)
-            .await;
+        self.refresh(now).await;
         match self.catalog().find(&kind.resource, &question.metric) {
             Some(offer) => usable(offer),
-            None => Err(self.unknown_metric(kind, question, now).await),
+            None => {
+                let rules = &self.rules.custom;
+                let candidate = self.candidate(rules, &question.metric, now).await;
+                let catalog = self.catalog();
+                let error =
+                    ProviderError::unknown(question, kind, &catalog, candidate, rules.len());
+                Err(error)
+            }
         }
     }
 
-    /// Why a metric is not offered: the rule that would offer it and what its series are waiting for.
-    async fn unknown_metric(
+    /// The rule that would offer a metric that nobody offers, and what its series are waiting for.
+    async fn candidate(
         &self,
-        kind: &ResourceKind,
-        question: &MetricQuestion,
+        rules: &[Arc<Rule>],
+        metric: &str,
         now: Timestamp,
-    ) -> ProviderError {
+    ) -> Option<(Arc<str>, Diagnosis)> {
         // The later rule counts, so it is the one to explain.
-        let candidate = match self
-            .rules
-            .iter()
-            .rfind(|rule| plan::may_offer(rule, &question.metric))
-        {
-            Some(rule) => {
-                let query = InstantQuery {
-                    text: rule.series_query.clone(),
-                    at: now,
-                    max_age: self.default_max_age,
-                };
-                Some((Arc::clone(&rule.id), self.engine.diagnose(&query).await))
-            }
-            None => None,
+        let mut latest_first = rules.iter().rev();
+        let rule = latest_first.find(|rule| plan::may_offer(rule, metric))?;
+        let query = InstantQuery {
+            text: rule.series_query.clone(),
+            at: now,
+            max_age: self.default_max_age,
         };
-        ProviderError::unknown(question, kind, &self.catalog(), candidate, self.rules.len())
+        Some((Arc::clone(&rule.id), self.engine.diagnose(&query).await))
     }
 
     /// The objects asked about, in the order of their names.
@@ -299,6 +313,21 @@ impl Provider {
             }
         }
     }
+}
+
+/// An answer, or the error that there was none in time.
+async fn within<T>(
+    deadline: Duration,
+    metric: &str,
+    answer: impl Future<Output = Result<T, ProviderError>>,
+) -> Result<T, ProviderError> {
+    let late = |_| ProviderError::Deadline {
+        metric: metric.to_owned(),
+        deadline,
+    };
+    tokio::time::timeout(deadline, answer)
+        .await
+        .unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
 /// The question kept inside what its path says, which is what the caller was authorized for: objects in namespaces are

@@ -55,7 +55,7 @@ pub struct QueryRequest<'a> {
     pub namespace: Option<(&'a str, &'a str)>,
     /// The objects by name; none means all of them.
     pub objects: &'a [&'a str],
-    /// The label that names the objects.
+    /// The label that names the objects; empty where a metric is asked for that is of no object.
     pub object_label: &'a str,
     /// The request's selector on the series' own labels.
     pub selector: &'a Selector,
@@ -112,6 +112,16 @@ impl Rule {
         mapper: &dyn ResourceMapper,
     ) -> Vec<(ResourceKind, String)> {
         self.association.resources(labels, mapper)
+    }
+
+    /// For an external rule: whether its queries are kept inside the request's namespace.
+    pub fn is_namespaced(&self) -> bool {
+        self.association.namespaced
+    }
+
+    /// For an external rule: the label that names the namespaces of its series.
+    pub fn namespace_label(&self, mapper: &dyn ResourceMapper) -> Option<String> {
+        self.association.namespace_label(mapper)
     }
 
     /// The query that answers `request`: the selector's matchers first, then the namespace's, then the objects'.

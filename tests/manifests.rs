@@ -36,23 +36,27 @@ fn adapter(arguments: &[&str]) -> Output {
         .expect("the program runs")
 }
 
-/// The files that the kustomization applies, with their objects.
-fn manifests() -> Vec<(String, Value)> {
-    let kustomization: Value =
-        serde_saphyr::from_str(&read("manifests/kustomization.yaml")).expect("YAML");
+/// The folders with a kustomization: what every installation has, and what is applied beside it where it is wanted.
+const BASE: &str = "manifests";
+const FOLDERS: [&str; 2] = [BASE, "manifests/external"];
+
+/// The files that the kustomization of a folder applies, with their objects.
+fn manifests(folder: &str) -> Vec<(String, Value)> {
+    let kustomization = read(&format!("{folder}/kustomization.yaml"));
+    let kustomization: Value = serde_saphyr::from_str(&kustomization).expect("YAML");
     let files = kustomization["resources"].as_array().expect("resources");
     let mut objects = Vec::new();
     for file in files.iter().map(|file| file.as_str().expect("a file")) {
-        let all: Vec<Value> =
-            serde_saphyr::from_multiple(&read(&format!("manifests/{file}"))).expect(file);
-        objects.extend(all.into_iter().map(|object| (file.to_owned(), object)));
+        let file = format!("{folder}/{file}");
+        let all: Vec<Value> = serde_saphyr::from_multiple(&read(&file)).expect(&file);
+        objects.extend(all.into_iter().map(|object| (file.clone(), object)));
     }
     objects
 }
 
 /// All objects of a type, which is known by its kind.
 fn all<T: DeserializeOwned + k8s_openapi::Resource>() -> Vec<T> {
-    manifests()
+    manifests(BASE)
         .into_iter()
         .filter(|(_, object)| object["kind"] == T::KIND)
         .map(|(file, object)| {
@@ -122,7 +126,7 @@ fn tracked() -> Vec<PathBuf> {
 
 #[test]
 fn kubernetes_knows_every_field_of_every_manifest() {
-    let objects = manifests();
+    let objects: Vec<(String, Value)> = FOLDERS.into_iter().flat_map(manifests).collect();
     assert!(objects.len() > 10, "{}", objects.len());
     for (file, object) in objects {
         assert_eq!(understood(&object), object, "{file}");
@@ -130,15 +134,20 @@ fn kubernetes_knows_every_field_of_every_manifest() {
 }
 
 #[test]
-fn every_file_of_the_folder_is_applied() {
-    let kustomization = read("manifests/kustomization.yaml");
-    for entry in fs::read_dir(root().join("manifests")).expect("a folder") {
-        let name = entry.expect("readable").file_name();
-        let name = name.to_str().expect("UTF-8");
-        assert!(
-            name == "kustomization.yaml" || kustomization.contains(name),
-            "{name} is in the folder and not in the kustomization"
-        );
+fn every_file_of_a_folder_is_applied() {
+    for folder in FOLDERS {
+        let kustomization = read(&format!("{folder}/kustomization.yaml"));
+        for entry in fs::read_dir(root().join(folder)).expect("a folder") {
+            let name = entry.expect("readable").file_name();
+            let name = name.to_str().expect("UTF-8");
+            let path = format!("{folder}/{name}");
+            assert!(
+                name == "kustomization.yaml"
+                    || kustomization.contains(name)
+                    || FOLDERS.contains(&path.as_str()),
+                "{path} is applied by no kustomization"
+            );
+        }
     }
 }
 
@@ -185,6 +194,10 @@ fn the_adapter_may_do_what_it_needs_and_no_more() {
         ),
         (
             "apiregistration.k8s.io apiservices/v1beta2.custom.metrics.k8s.io",
+            "get list watch patch",
+        ),
+        (
+            "apiregistration.k8s.io apiservices/v1beta1.external.metrics.k8s.io",
             "get list watch patch",
         ),
     ]);
@@ -411,13 +424,16 @@ fn a_rollout_or_a_drained_node_leaves_a_replica_that_answers() {
 }
 
 #[test]
-fn both_versions_are_registered_and_their_certificate_is_left_to_the_adapter() {
+fn apis_are_registered_and_their_certificate_is_left_to_the_adapter() {
     let mut versions = Vec::new();
-    for service in all::<APIService>() {
+    let objects = FOLDERS.into_iter().flat_map(manifests);
+    for (_, object) in objects.filter(|(_, object)| object["kind"] == "APIService") {
+        let service: APIService = serde_json::from_value(object).expect("an APIService");
         let spec = service.spec.expect("a spec");
         let version = spec.version.expect("a version");
-        let name = format!("{version}.custom.metrics.k8s.io");
-        assert_eq!(service.metadata.name, Some(name));
+        let group = spec.group.expect("a group");
+        let name = format!("{version}.{group}");
+        assert_eq!(service.metadata.name, Some(name.clone()));
         assert_eq!(
             (spec.ca_bundle, spec.insecure_skip_tls_verify),
             (None, None)
@@ -425,12 +441,16 @@ fn both_versions_are_registered_and_their_certificate_is_left_to_the_adapter() {
         let reference = spec.service.expect("a Service");
         assert_eq!(reference.name.as_deref(), Some(NAME));
         assert_eq!(reference.namespace.as_deref(), Some(NAME));
-        versions.push((version, spec.group_priority_minimum, spec.version_priority));
+        versions.push((name, spec.group_priority_minimum, spec.version_priority));
     }
     versions.sort();
     assert_eq!(
         versions,
-        [("v1beta1".into(), 100, 100), ("v1beta2".into(), 100, 200)]
+        [
+            ("v1beta1.custom.metrics.k8s.io".into(), 100, 100),
+            ("v1beta1.external.metrics.k8s.io".into(), 100, 100),
+            ("v1beta2.custom.metrics.k8s.io".into(), 100, 200),
+        ]
     );
 }
 
@@ -487,7 +507,7 @@ fn no_private_key_and_no_secret_is_kept_in_the_repository() {
             path.display()
         );
     }
-    for (file, object) in manifests() {
+    for (file, object) in FOLDERS.into_iter().flat_map(manifests) {
         assert_ne!(object["kind"], "Secret", "{file}");
     }
 }

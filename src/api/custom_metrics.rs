@@ -2,20 +2,22 @@
 //! (`k8s.io/metrics/pkg/apis/custom_metrics`).
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use axum::response::Response;
 use http::StatusCode;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::model::quantity::Quantity;
-use crate::model::selector::{LabelExpression, LabelSelector, Selector};
+use crate::model::selector::{LabelExpression, LabelSelector};
 use crate::model::time::Timestamp;
-use crate::provider::{MetricAnswer, MetricQuestion, MetricValue, Objects, ProviderError};
+use crate::provider::{MetricAnswer, MetricQuestion, MetricValue, Objects};
 
+use super::discovery::CUSTOM_LIST;
+use super::list::{List, as_text};
 use super::path::{MetricPath, Version};
-use super::status::{Details, failure};
-use super::{Api, Reply, bad_request};
+use super::refusal::refuse;
+use super::status::Details;
+use super::{Api, Reply, bad_request, parameters};
 
 /// Answers one question.
 pub(super) async fn respond(
@@ -39,13 +41,20 @@ pub(super) async fn respond(
     };
     match api.provider.answer(&question, (api.now)()).await {
         Ok(answer) => list(version, &question.metric, selector.as_ref(), &answer, reply),
-        Err(error) => refuse(&question, &error),
+        Err(error) => refuse(
+            &Details {
+                name: &question.metric,
+                group: version.group(),
+                kind: &question.resource.to_string(),
+            },
+            &error,
+        ),
     }
 }
 
 fn question(path: &MetricPath, query: Option<&str>) -> Result<MetricQuestion, String> {
     let objects = if path.name == "*" {
-        Objects::Matching(selector(query, "labelSelector")?)
+        Objects::Matching(parameters::selector(query, "labelSelector")?)
     } else {
         Objects::Named(path.name.clone())
     };
@@ -54,28 +63,12 @@ fn question(path: &MetricPath, query: Option<&str>) -> Result<MetricQuestion, St
         namespace: path.namespace.clone(),
         objects,
         metric: path.metric.clone(),
-        metric_selector: selector(query, METRIC_SELECTOR)?,
+        metric_selector: parameters::metric_selector(query, METRIC_SELECTOR)?,
     })
 }
 
 /// The query parameter that selects among a metric's series.
 const METRIC_SELECTOR: &str = "metricLabelSelector";
-
-/// The longest metric selector, in bytes: its values become regular expressions, which are large where they are long.
-const METRIC_SELECTOR_BYTES: usize = 4096;
-
-/// The selector in this query parameter; without one, everything.
-fn selector(query: Option<&str>, name: &str) -> Result<Selector, String> {
-    let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    match parameters.find(|(key, _)| key == name) {
-        None => Ok(Selector::default()),
-        Some((_, text)) if name == METRIC_SELECTOR && text.len() > METRIC_SELECTOR_BYTES => Err(
-            format!("{name} is longer than {METRIC_SELECTOR_BYTES} bytes"),
-        ),
-        Some((_, text)) => Selector::parse(&text)
-            .map_err(|error| format!("unable to parse {name} {text:?}: {error}")),
-    }
-}
 
 fn list(
     version: Version,
@@ -86,60 +79,29 @@ fn list(
 ) -> Response {
     let api_version = answer.kind.api_version();
     let selector = selector.map(SelectorBody::from);
-    match version {
-        Version::V1Beta2 => {
-            let item = |value| V1Beta2 {
-                described_object: described(answer, &api_version, value),
-                metric: Identifier {
-                    name: metric,
-                    selector: selector.as_ref(),
-                },
-                timestamp: value.timestamp,
-                value: &value.value,
-            };
-            reply.json(
-                StatusCode::OK,
-                &List::new(version, answer.values.iter().map(item).collect()),
-            )
-        }
-        Version::V1Beta1 => {
-            let item = |value| V1Beta1 {
-                described_object: described(answer, &api_version, value),
-                metric_name: metric,
-                timestamp: value.timestamp,
-                value: &value.value,
-                selector: selector.as_ref(),
-            };
-            reply.json(
-                StatusCode::OK,
-                &List::new(version, answer.values.iter().map(item).collect()),
-            )
-        }
+    if version == Version::CustomV1Beta1 {
+        let item = |value| V1Beta1 {
+            described_object: described(answer, &api_version, value),
+            metric_name: metric,
+            timestamp: value.timestamp,
+            value: &value.value,
+            selector: selector.as_ref(),
+        };
+        let items = answer.values.iter().map(item).collect();
+        return reply.json(StatusCode::OK, &List::new(CUSTOM_LIST, version, items));
     }
+    let item = |value| V1Beta2 {
+        described_object: described(answer, &api_version, value),
+        metric: Identifier {
+            name: metric,
+            selector: selector.as_ref(),
+        },
+        timestamp: value.timestamp,
+        value: &value.value,
+    };
+    let items = answer.values.iter().map(item).collect();
+    reply.json(StatusCode::OK, &List::new(CUSTOM_LIST, version, items))
 }
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct List<T> {
-    kind: &'static str,
-    api_version: &'static str,
-    metadata: Empty,
-    items: Vec<T>,
-}
-
-impl<T> List<T> {
-    fn new(version: Version, items: Vec<T>) -> Self {
-        Self {
-            kind: "MetricValueList",
-            api_version: version.group_version(),
-            metadata: Empty {},
-            items,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Empty {}
 
 /// `describedObject`: an `ObjectReference`.
 #[derive(Serialize)]
@@ -225,33 +187,4 @@ impl From<&LabelSelector> for SelectorBody {
             match_expressions: selector.match_expressions.iter().map(expression).collect(),
         }
     }
-}
-
-fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-/// The status for a question without an answer. The code makes no difference to the HPA, the text does.
-fn refuse(question: &MetricQuestion, error: &ProviderError) -> Response {
-    let (code, reason) = match error {
-        ProviderError::UnknownResource(_)
-        | ProviderError::UnknownMetric(_)
-        | ProviderError::NoObjects(_)
-        | ProviderError::Missing(_) => (StatusCode::NOT_FOUND, "NotFound"),
-        ProviderError::Selector(_) | ProviderError::NoNamespace(_) => {
-            (StatusCode::BAD_REQUEST, "BadRequest")
-        }
-        ProviderError::Unusable { .. } | ProviderError::Engine { .. } => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
-        }
-        ProviderError::Objects(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
-        ProviderError::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
-    };
-    let resource = question.resource.to_string();
-    let details = Details {
-        name: &question.metric,
-        group: super::path::GROUP,
-        kind: &resource,
-    };
-    failure(code, reason, &error.to_string(), Some(details))
 }

@@ -17,11 +17,15 @@ use serde::Serialize;
 use crate::provider::{Catalog, Offer};
 
 use super::negotiation::wants_aggregated_discovery;
-use super::path::{GROUP, Target, Version};
+use super::path::{Target, Version, groups};
 use super::{Api, Reply, respond as reply_with};
 
 /// The content type of the aggregated document, without which kube-apiserver falls back to the old one.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// The kinds of the lists that metrics are answered with.
+pub(super) const CUSTOM_LIST: &str = "MetricValueList";
+pub(super) const EXTERNAL_LIST: &str = "ExternalMetricValueList";
 
 /// Discovery documents, kept until the catalog changes.
 #[derive(Default)]
@@ -33,7 +37,8 @@ struct Documents {
     catalog: Arc<Catalog>,
     aggregated: Bytes,
     etag: HeaderValue,
-    resources: Vec<Resource>,
+    custom: Vec<Resource>,
+    external: Vec<Resource>,
 }
 
 impl Discovery {
@@ -57,15 +62,23 @@ impl Documents {
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
         let etag = format!("\"{:016x}\"", hasher.finish());
-        let resource = |offer: &Arc<Offer>| Resource {
+        let custom = |offer: &Arc<Offer>| Resource {
             name: format!("{}/{}", offer.kind.resource, offer.metric),
             singular_name: "",
             namespaced: offer.kind.namespaced,
-            kind: "MetricValueList",
+            kind: CUSTOM_LIST,
+            verbs: ["get"],
+        };
+        let external = |metric: &Arc<str>| Resource {
+            name: metric.to_string(),
+            singular_name: "",
+            namespaced: true,
+            kind: EXTERNAL_LIST,
             verbs: ["get"],
         };
         Self {
-            resources: catalog.offers().map(resource).collect(),
+            custom: catalog.offers().map(custom).collect(),
+            external: catalog.external_metrics().map(external).collect(),
             aggregated: body.into(),
             etag: HeaderValue::from_str(&etag).expect("hexadecimal digits in quotes"),
             catalog,
@@ -80,7 +93,7 @@ pub(super) fn respond(
     headers: &HeaderMap,
 ) -> Response {
     match target {
-        Target::Paths => reply.json(StatusCode::OK, &Paths { paths: PATHS }),
+        Target::Paths => reply.json(StatusCode::OK, &Paths { paths: paths() }),
         Target::Groups if wants_aggregated_discovery(reply.accept) => {
             aggregated(&api.discovery.documents(api.provider.catalog()), headers)
         }
@@ -88,7 +101,7 @@ pub(super) fn respond(
             let list = GroupList {
                 kind: "APIGroupList",
                 api_version: "v1",
-                groups: [Group::served()],
+                groups: groups().map(|(_, versions)| Group::of(versions)).collect(),
             };
             let mut response = reply.json(StatusCode::OK, &list);
             response
@@ -102,18 +115,25 @@ pub(super) fn respond(
                 kind: "APIResourceList",
                 api_version: "v1",
                 group_version: version.group_version(),
-                resources: &documents.resources,
+                resources: match version {
+                    Version::CustomV1Beta1 | Version::CustomV1Beta2 => &documents.custom,
+                    Version::ExternalV1Beta1 => &documents.external,
+                },
             };
             reply.json(StatusCode::OK, &list)
         }
-        _ => reply.json(
-            StatusCode::OK,
-            &Group {
+        Target::Group(name) => {
+            let (_, versions) = groups()
+                .find(|(group, _)| group == name)
+                .expect("a path names a group only where it is served");
+            let group = Group {
                 kind: Some("APIGroup"),
                 api_version: Some("v1"),
-                ..Group::served()
-            },
-        ),
+                ..Group::of(versions)
+            };
+            reply.json(StatusCode::OK, &group)
+        }
+        _ => unreachable!("no other target is a document of discovery"),
     }
 }
 
@@ -136,21 +156,22 @@ fn aggregated(documents: &Documents, headers: &HeaderMap) -> Response {
 }
 
 /// Everything that can be asked without a name in it.
-const PATHS: &[&str] = &[
-    "/apis",
-    "/apis/custom.metrics.k8s.io",
-    "/apis/custom.metrics.k8s.io/v1beta1",
-    "/apis/custom.metrics.k8s.io/v1beta2",
-    "/healthz",
-    "/livez",
-    "/metrics",
-    "/readyz",
-    "/version",
-];
+fn paths() -> Vec<String> {
+    let mut paths = vec!["/apis".to_owned()];
+    for (group, versions) in groups() {
+        paths.push(format!("/apis/{group}"));
+        let of_group = versions.iter();
+        paths.extend(of_group.map(|version| format!("/apis/{}", version.group_version())));
+    }
+    let others = ["/healthz", "/livez", "/metrics", "/readyz", "/version"];
+    paths.extend(others.map(str::to_owned));
+    paths.sort_unstable();
+    paths
+}
 
 #[derive(Serialize)]
 struct Paths {
-    paths: &'static [&'static str],
+    paths: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -158,7 +179,7 @@ struct Paths {
 struct GroupList {
     kind: &'static str,
     api_version: &'static str,
-    groups: [Group; 1],
+    groups: Vec<Group>,
 }
 
 #[derive(Serialize)]
@@ -170,23 +191,23 @@ struct Group {
     #[serde(skip_serializing_if = "Option::is_none")]
     api_version: Option<&'static str>,
     name: &'static str,
-    versions: [GroupVersion; 2],
+    versions: Vec<GroupVersion>,
     preferred_version: GroupVersion,
 }
 
 impl Group {
-    fn served() -> Self {
-        let versions = Version::ALL.map(|version| GroupVersion {
+    /// The group of these versions, of which the first is preferred.
+    fn of(versions: &[Version]) -> Self {
+        let version = |version: &Version| GroupVersion {
             group_version: version.group_version(),
             version: version.name(),
-        });
-        let preferred_version = versions[0];
+        };
         Self {
             kind: None,
             api_version: None,
-            name: GROUP,
-            versions,
-            preferred_version,
+            name: versions[0].group(),
+            versions: versions.iter().map(version).collect(),
+            preferred_version: version(&versions[0]),
         }
     }
 }
@@ -224,7 +245,7 @@ struct GroupDiscoveryList<'a> {
     kind: &'static str,
     api_version: &'static str,
     metadata: Metadata,
-    items: [GroupDiscovery<'a>; 1],
+    items: Vec<GroupDiscovery<'a>>,
 }
 
 #[derive(Serialize)]
@@ -246,7 +267,7 @@ struct VersionDiscovery<'a> {
     freshness: &'static str,
 }
 
-/// A resource that exists only for its subresources, the metrics.
+/// A metric outside of any object; or a resource that exists only for its subresources, the metrics.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ResourceDiscovery<'a> {
@@ -254,7 +275,8 @@ struct ResourceDiscovery<'a> {
     response_kind: ResponseKind,
     scope: &'static str,
     singular_resource: &'static str,
-    verbs: [&'static str; 0],
+    verbs: &'static [&'static str],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     subresources: Vec<SubresourceDiscovery<'a>>,
 }
 
@@ -275,30 +297,48 @@ struct ResponseKind {
 
 impl<'a> GroupDiscoveryList<'a> {
     fn new(catalog: &'a Catalog) -> Self {
-        let version = |version: Version| VersionDiscovery {
+        let version = |version: &Version| VersionDiscovery {
             version: version.name(),
-            resources: resources(catalog),
+            resources: match version {
+                Version::CustomV1Beta1 | Version::CustomV1Beta2 => of_objects(catalog),
+                Version::ExternalV1Beta1 => external(catalog),
+            },
             freshness: "Current",
         };
-        let versions = Version::ALL.map(version).into();
+        let group = |(name, versions): (&'static str, &[Version])| GroupDiscovery {
+            metadata: Metadata { name: Some(name) },
+            versions: versions.iter().map(version).collect(),
+        };
         Self {
             kind: "APIGroupDiscoveryList",
             api_version: "apidiscovery.k8s.io/v2",
             metadata: Metadata { name: None },
-            items: [GroupDiscovery {
-                metadata: Metadata { name: Some(GROUP) },
-                versions,
-            }],
+            items: groups().map(group).collect(),
         }
     }
 }
 
-fn resources(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
-    let response = |kind| ResponseKind {
+fn response(kind: &'static str) -> ResponseKind {
+    ResponseKind {
         group: "",
         version: "",
         kind,
+    }
+}
+
+fn external(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
+    let resource = |metric: &Arc<str>| ResourceDiscovery {
+        resource: metric.to_string(),
+        response_kind: response(EXTERNAL_LIST),
+        scope: "Namespaced",
+        singular_resource: "",
+        verbs: &["get"],
+        subresources: Vec::new(),
     };
+    catalog.external_metrics().map(resource).collect()
+}
+
+fn of_objects(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
     let mut resources = BTreeMap::new();
     for offer in catalog.offers() {
         let resource = resources
@@ -312,12 +352,12 @@ fn resources(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
                     "Cluster"
                 },
                 singular_resource: "",
-                verbs: [],
+                verbs: &[],
                 subresources: Vec::new(),
             });
         resource.subresources.push(SubresourceDiscovery {
             subresource: &offer.metric,
-            response_kind: response("MetricValueList"),
+            response_kind: response(CUSTOM_LIST),
             verbs: ["get"],
         });
     }

@@ -9,37 +9,55 @@ use crate::model::objects::GroupResource;
 use super::health::Probe;
 use super::prometheus::Endpoint;
 
-/// The group that is served.
-pub(super) const GROUP: &str = "custom.metrics.k8s.io";
-
-/// A version of `custom.metrics.k8s.io`.
+/// A version of a group that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
-    V1Beta1,
-    V1Beta2,
+    CustomV1Beta2,
+    CustomV1Beta1,
+    ExternalV1Beta1,
 }
 
 impl Version {
-    /// The preferred one first.
-    pub(super) const ALL: [Self; 2] = [Self::V1Beta2, Self::V1Beta1];
+    /// Those of a group stand together, the preferred one first.
+    pub(super) const ALL: [Self; 3] = [
+        Self::CustomV1Beta2,
+        Self::CustomV1Beta1,
+        Self::ExternalV1Beta1,
+    ];
 
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::V1Beta1 => "v1beta1",
-            Self::V1Beta2 => "v1beta2",
-        }
-    }
-
+    /// `GROUP/VERSION`.
     pub(super) const fn group_version(self) -> &'static str {
         match self {
-            Self::V1Beta1 => "custom.metrics.k8s.io/v1beta1",
-            Self::V1Beta2 => "custom.metrics.k8s.io/v1beta2",
+            Self::CustomV1Beta2 => "custom.metrics.k8s.io/v1beta2",
+            Self::CustomV1Beta1 => "custom.metrics.k8s.io/v1beta1",
+            Self::ExternalV1Beta1 => "external.metrics.k8s.io/v1beta1",
         }
     }
 
-    fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|version| version.name() == name)
+    fn split(self) -> (&'static str, &'static str) {
+        let both = self.group_version().split_once('/');
+        both.expect("written so above")
     }
+
+    pub(super) fn group(self) -> &'static str {
+        self.split().0
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        self.split().1
+    }
+
+    fn parse(group: &str, name: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|version| version.split() == (group, name))
+    }
+}
+
+/// The groups that are served, each with its versions.
+pub(super) fn groups() -> impl Iterator<Item = (&'static str, &'static [Version])> {
+    Version::ALL
+        .chunk_by(|a, b| a.group() == b.group())
+        .map(|versions| (versions[0].group(), versions))
 }
 
 /// Which value of which object a path asks for.
@@ -70,6 +88,10 @@ pub(super) enum Target {
     CustomMetrics {
         version: Version,
         question: MetricPath,
+    },
+    ExternalMetric {
+        namespace: String,
+        metric: String,
     },
     /// Below a served version, and with too few or too many segments.
     BadMetricPath,
@@ -104,25 +126,40 @@ pub(super) fn parse(path: &str) -> Result<Target, NotText> {
         ["version"] => Target::Version,
         ["api", "v1", rest @ ..] => Target::Prometheus(Endpoint::parse(rest)),
         ["apis"] => Target::Groups,
-        ["apis", GROUP] => Target::Group(GROUP),
-        ["apis", GROUP, version] => {
-            Version::parse(version).map_or(Target::Unknown, Target::GroupVersion)
-        }
-        ["apis", GROUP, version, rest @ ..] => match Version::parse(version) {
-            None => Target::Unknown,
-            Some(version) => metric_path(rest).map_or(Target::BadMetricPath, |question| {
-                Target::CustomMetrics { version, question }
-            }),
+        ["apis", group] => groups()
+            .find(|(served, _)| served == group)
+            .map_or(Target::Unknown, |(served, _)| Target::Group(served)),
+        ["apis", group, version, rest @ ..] => match (Version::parse(group, version), rest) {
+            (None, _) => Target::Unknown,
+            (Some(version), []) => Target::GroupVersion(version),
+            (Some(version), rest) => metric(version, rest).unwrap_or(Target::BadMetricPath),
         },
         _ => Target::Unknown,
     })
 }
 
-/// custom-metrics-apiserver `pkg/apiserver/installer/cmhandlers.go`: on namespaces, in a namespace, outside namespaces.
-fn metric_path(segments: &[&str]) -> Option<MetricPath> {
+/// What stands below a version.
+fn metric(version: Version, segments: &[&str]) -> Option<Target> {
     if segments.iter().any(|segment| segment.is_empty()) {
         return None;
     }
+    match (version, segments) {
+        (Version::ExternalV1Beta1, ["namespaces", namespace, metric]) => {
+            Some(Target::ExternalMetric {
+                namespace: (*namespace).to_owned(),
+                metric: (*metric).to_owned(),
+            })
+        }
+        (Version::ExternalV1Beta1, _) => None,
+        (version, segments) => {
+            let question = metric_path(segments)?;
+            Some(Target::CustomMetrics { version, question })
+        }
+    }
+}
+
+/// custom-metrics-apiserver `pkg/apiserver/installer/cmhandlers.go`: on namespaces, in a namespace, outside namespaces.
+fn metric_path(segments: &[&str]) -> Option<MetricPath> {
     let (resource, namespace, name, metric) = match segments {
         ["namespaces", name, "metrics", metric] => ("namespaces", None, name, metric),
         ["namespaces", namespace, resource, name, metric] => {
@@ -207,10 +244,36 @@ mod tests {
             ("/", Target::Paths),
             ("/apis", Target::Groups),
             ("/apis/", Target::Groups),
-            ("/apis/custom.metrics.k8s.io", Target::Group(GROUP)),
+            (
+                "/apis/custom.metrics.k8s.io",
+                Target::Group("custom.metrics.k8s.io"),
+            ),
             (
                 "/apis/custom.metrics.k8s.io/v1beta1",
-                Target::GroupVersion(Version::V1Beta1),
+                Target::GroupVersion(Version::CustomV1Beta1),
+            ),
+            (
+                "/apis/external.metrics.k8s.io/v1beta1/",
+                Target::GroupVersion(Version::ExternalV1Beta1),
+            ),
+            (
+                "/apis/external.metrics.k8s.io/v1beta1/namespaces/demo/queue%2Flen",
+                Target::ExternalMetric {
+                    namespace: "demo".into(),
+                    metric: "queue/len".into(),
+                },
+            ),
+            (
+                "/apis/external.metrics.k8s.io/v1beta1/namespaces/demo/queue/x",
+                Target::BadMetricPath,
+            ),
+            (
+                "/apis/external.metrics.k8s.io/v1beta1/queue",
+                Target::BadMetricPath,
+            ),
+            (
+                "/apis/external.metrics.k8s.io/v1beta2/namespaces/demo/queue",
+                Target::Unknown,
             ),
             ("/apis/custom.metrics.k8s.io/v1", Target::Unknown),
             ("/apis/custom.metrics.k8s.io/v1/pods/a/b", Target::Unknown),
@@ -233,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_path_is_parsed_without_a_panic(path in "(/apis/custom.metrics.k8s.io/v1beta2)?/[ -~é%/*]{0,60}") {
+        fn any_path_is_parsed_without_a_panic(path in "(/apis/(custom|external).metrics.k8s.io/v1beta[12])?/[ -~é%/*]{0,60}") {
             let _ = parse(&path);
         }
     }

@@ -6,7 +6,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::engine::query::QueryService;
-use crate::provider::fixture::{METRIC, World, at, world};
+use crate::provider::fixture::{METRIC, World, at, world, world_with_external};
 use crate::store::{Limits, Store};
 
 /// The router over a world in which two of three pods have a value.
@@ -313,4 +313,121 @@ impl CustomMetric for SmUtil {
     const KIND: &'static str = "Pod";
     const URL_PATH_SEGMENT: &'static str = "pods";
     type Scope = k8s_openapi::NamespaceResourceScope;
+}
+
+const EXTERNAL: &str = "/apis/external.metrics.k8s.io/v1beta1";
+
+/// Rules for the external API over the one metric that the target shows.
+const EXTERNAL_RULES: &str = r#"
+- seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL
+  name: {as: Busy_GPUs}
+  resources: {overrides: {NamespaceName: {resource: namespace}}}
+  metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>}) by (gpu)
+- seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL
+  name: {as: all_gpus}
+  resources: {namespaced: false}
+  metricsQuery: scalar(sum(<<.Series>>{<<.LabelMatchers>>}))
+- seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL
+  name: {as: nowhere}
+  metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>})
+"#;
+
+#[tokio::test]
+async fn external_metrics_are_values_under_labels_and_their_names_may_come_in_lower_case() {
+    let mut world = world_with_external("", EXTERNAL_RULES);
+    world.scrape(at(0), &[("qwen-a", "0", 40.5), ("qwen-b", "1", 95.0)]);
+    let router = over(world);
+    let (code, _, body) = get(
+        &router,
+        &format!("{EXTERNAL}/namespaces/default/busy_gpus"),
+        &[],
+    )
+    .await;
+    assert_eq!(code, StatusCode::OK, "{body}");
+    assert_eq!(
+        body,
+        concat!(
+            r#"{"kind":"ExternalMetricValueList","apiVersion":"external.metrics.k8s.io/v1beta1","metadata":{},"items":["#,
+            r#"{"metricName":"Busy_GPUs","metricLabels":{"gpu":"0"},"timestamp":"2026-11-23T20:00:00Z","value":"40500m"},"#,
+            r#"{"metricName":"Busy_GPUs","metricLabels":{"gpu":"1"},"timestamp":"2026-11-23T20:00:00Z","value":"95"}]}"#,
+            "\n"
+        )
+    );
+    let (_, _, body) = get(
+        &router,
+        &format!("{EXTERNAL}/namespaces/default/Busy_GPUs?labelSelector=PodName+in+(qwen-b,x)"),
+        &[],
+    )
+    .await;
+    assert!(body.contains(r#""gpu":"1""#), "{body}");
+    assert!(!body.contains(r#""gpu":"0""#), "{body}");
+    // A number is a value without labels, with the time of what it was made from.
+    let (_, _, body) = get(&router, &format!("{EXTERNAL}/namespaces/x/all_gpus"), &[]).await;
+    assert!(
+        body.ends_with(
+            "\"metricLabels\":{},\"timestamp\":\"2026-11-23T20:00:00Z\",\"value\":\"135500m\"}]}\n"
+        ),
+        "{body}"
+    );
+    let (_, _, body) = get(&router, EXTERNAL, &[]).await;
+    assert!(
+        body.contains(concat!(
+            r#"{"name":"Busy_GPUs","singularName":"","namespaced":true,"#,
+            r#""kind":"ExternalMetricValueList","verbs":["get"]}"#
+        )),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn why_an_external_metric_has_no_value_is_said() {
+    let mut world = world_with_external("", EXTERNAL_RULES);
+    world.scrape(at(0), &[("qwen-a", "0", 40.5)]);
+    let router = over(world);
+    let cases = [
+        (
+            "namespaces/other/busy_gpus",
+            StatusCode::NOT_FOUND,
+            "no value of Busy_GPUs in namespace other: no series of DCGM_CUSTOM_PROCESS_SM_UTIL is there; \
+             all 1 scrape targets answer and none shows it; rules[0] takes samples up to 45s old",
+        ),
+        (
+            "namespaces/default/nowhere",
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "it does not say which label names the namespace",
+        ),
+        (
+            "namespaces/default/queue_len",
+            StatusCode::NOT_FOUND,
+            "the server could not find the external metric queue_len: none of the 3 externalRules offers it; \
+             offered: Busy_GPUs, all_gpus, nowhere",
+        ),
+        (
+            "namespaces/default/busy_gpus?labelSelector=gpu%3E1",
+            StatusCode::BAD_REQUEST,
+            "compares numbers",
+        ),
+        (
+            "namespaces/default",
+            StatusCode::BAD_REQUEST,
+            "invalid request path",
+        ),
+    ];
+    for (path, code, text) in cases {
+        let (actual, _, body) = get(&router, &format!("{EXTERNAL}/{path}"), &[]).await;
+        assert!(
+            actual == code && body.contains(text),
+            "{path}: {actual} {body}"
+        );
+    }
+    let (_, _, body) = get(
+        &over(world_with_external("", "")),
+        &format!("{EXTERNAL}/namespaces/default/queue_len"),
+        &[],
+    )
+    .await;
+    assert!(
+        body.contains("there are no `externalRules` in the configuration"),
+        "{body}"
+    );
 }

@@ -13,7 +13,7 @@ use crate::engine::query::QueryService;
 use crate::model::names::NeededNames;
 use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
-use crate::provider::Provider;
+use crate::provider::{Provider, RuleSet};
 use crate::rules::{DCGM_EXPORTER_PRESET, INFERENCE_PODS_PRESET, KUBELET_PRESET, Rule};
 use crate::scrape::{KeptMetrics, Scraping};
 use crate::store::{Limits, Store};
@@ -73,11 +73,11 @@ impl Core {
             .max()
             .unwrap_or(config.scrape.interval);
         let default_max_age = config.default_max_age(slowest);
-        let limits = store_limits(&rules, &jobs, default_max_age);
+        let limits = store_limits(all(&rules), &jobs, default_max_age);
         let store = Store::new(limits);
         let scraping = Scraping {
             limits: config.scrape.limits.clone(),
-            kept: Arc::new(kept_metrics(config, &rules)),
+            kept: Arc::new(kept_metrics(config, all(&rules))),
             ..Scraping::into(Arc::clone(&store))
         };
         let demand = Arc::clone(&scraping.demand);
@@ -116,15 +116,22 @@ impl Core {
     }
 }
 
+fn all(rules: &RuleSet) -> impl Iterator<Item = &Rule> {
+    rules.custom.iter().chain(&rules.external).map(Arc::as_ref)
+}
+
 /// What the store must keep for these rules: samples as old as any of them looks back, of the fastest job too.
-fn store_limits(rules: &[Rule], jobs: &[targets::Job], default_max_age: Duration) -> Limits {
+fn store_limits<'a>(
+    rules: impl Iterator<Item = &'a Rule>,
+    jobs: &[targets::Job],
+    default_max_age: Duration,
+) -> Limits {
     let needs = |rule: &Rule| {
         let example = rule.render("series", "label=\"x\"", "label");
         longest_range(&example) + rule.max_age.unwrap_or(default_max_age)
     };
     let mut limits = Limits::default();
     limits.retention = rules
-        .iter()
         .map(needs)
         .fold(limits.retention, Duration::max)
         .min(LONGEST_RETENTION);
@@ -142,7 +149,7 @@ fn store_limits(rules: &[Rule], jobs: &[targets::Job], default_max_age: Duration
 }
 
 /// What is kept of each job.
-fn kept_metrics(config: &Config, rules: &[Rule]) -> KeptMetrics {
+fn kept_metrics<'a>(config: &Config, rules: impl Iterator<Item = &'a Rule>) -> KeptMetrics {
     let scrape = &config.scrape;
     // The jobs of the presets give no metric another name.
     let presets = scrape.presets.iter();
@@ -154,8 +161,8 @@ fn kept_metrics(config: &Config, rules: &[Rule]) -> KeptMetrics {
 
 /// The metrics that these rules need. A rule whose query cannot be evaluated needs its series all the same: its metrics are
 /// offered, and say what it lacks.
-fn needed_names(rules: &[Rule]) -> NeededNames {
-    NeededNames::new(rules.iter().flat_map(|rule| {
+fn needed_names<'a>(rules: impl Iterator<Item = &'a Rule>) -> NeededNames {
+    NeededNames::new(rules.flat_map(|rule| {
         let series = selectors(&rule.series_query).unwrap_or_default();
         let queried = selectors(&rule.query_for_names()).unwrap_or_default();
         let needed = series.first().map(|series| rule.needed(series, &queried));
@@ -164,8 +171,19 @@ fn needed_names(rules: &[Rule]) -> NeededNames {
 }
 
 /// The presets' rules and then the file's, which win.
-fn rules(config: &Config) -> (Vec<Rule>, Vec<Fault>) {
-    let mut written = Vec::new();
+fn rules(config: &Config) -> (RuleSet, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let mut compile = |section: &str, rules: &[DiscoveryRule]| -> Vec<Arc<Rule>> {
+        let mut compiled = Vec::with_capacity(rules.len());
+        for (index, rule) in rules.iter().enumerate() {
+            match Rule::compile(&format!("{section}[{index}]"), rule) {
+                Ok(rule) => compiled.push(Arc::new(rule)),
+                Err(more) => faults.extend(more),
+            }
+        }
+        compiled
+    };
+    let mut custom = Vec::new();
     for preset in &config.scrape.presets {
         let text = match preset {
             Preset::DcgmExporter => DCGM_EXPORTER_PRESET,
@@ -174,30 +192,11 @@ fn rules(config: &Config) -> (Vec<Rule>, Vec<Fault>) {
         };
         let rules: Vec<DiscoveryRule> =
             serde_saphyr::from_str(text).expect("a test reads every preset");
-        let name = preset.name();
-        written.extend(
-            rules
-                .into_iter()
-                .enumerate()
-                .map(|(index, rule)| (format!("preset {name}[{index}]"), rule)),
-        );
+        custom.extend(compile(&format!("preset {}", preset.name()), &rules));
     }
-    written.extend(
-        config
-            .rules
-            .iter()
-            .cloned()
-            .enumerate()
-            .map(|(index, rule)| (format!("rules[{index}]"), rule)),
-    );
-    let (mut rules, mut faults) = (Vec::new(), Vec::new());
-    for (id, rule) in &written {
-        match Rule::compile(id, rule) {
-            Ok(rule) => rules.push(rule),
-            Err(more) => faults.extend(more),
-        }
-    }
-    (rules, faults)
+    custom.extend(compile("rules", &config.rules));
+    let external = compile("externalRules", &config.external_rules);
+    (RuleSet { custom, external }, faults)
 }
 
 #[cfg(test)]
@@ -227,7 +226,7 @@ mod tests {
             let (rules, faults) = rules(&config);
             assert_eq!(faults, []);
             let jobs = targets::compile(&config.scrape).expect("valid");
-            store_limits(&rules, &jobs, Duration::from_secs(45))
+            store_limits(all(&rules), &jobs, Duration::from_secs(45))
         };
         assert_eq!(limits(""), Limits::default());
         let rule = "rules: [{seriesQuery: x, metricsQuery: 'sum(rate(<<.Series>>{<<.LabelMatchers>>}[20m] offset 5m)) by (<<.GroupBy>>)'}]";
@@ -240,7 +239,7 @@ mod tests {
         let text = format!("scrape: {{presets: []}}\nrules: [{rule}]");
         let (rules, faults) = rules(&Config::parse(&text).expect("the form is right"));
         assert_eq!(faults, [], "{rule}");
-        needed_names(&rules)
+        needed_names(all(&rules))
     }
 
     #[test]
@@ -309,7 +308,7 @@ mod tests {
     #[test]
     fn the_presets_rules_need_a_few_metrics_of_an_exporter() {
         let (rules, _) = rules(&Config::default());
-        let names = needed_names(&rules);
+        let names = needed_names(all(&rules));
         let page = include_str!("../../tests/fixtures/pages/dcgm8.txt");
         let of_page = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let of_page = of_page.filter_map(|line| line.split(' ').next());

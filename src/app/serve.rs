@@ -16,8 +16,8 @@ use tracing::{error, info, warn};
 use crate::api::Check;
 use crate::auth::{Authenticator, Authorizer, HEALTH_PATHS, Trust};
 use crate::cluster::connect::ConnectError;
-use crate::cluster::registration::Registration;
 pub use crate::cluster::registration::ServiceName;
+use crate::cluster::registration::{Registered, Registration};
 use crate::cluster::trust::TrustState;
 use crate::cluster::{self, Objects, StaticMapper};
 use crate::config::Config;
@@ -31,11 +31,16 @@ pub use super::identity::OwnCertificateError;
 use super::reviewer::ClusterReviewer;
 use super::{BuildError, Core, Front, Tasks, open};
 
-/// The APIServices that are ours.
-const API_SERVICES: [&str; 2] = [
-    "v1beta1.custom.metrics.k8s.io",
-    "v1beta2.custom.metrics.k8s.io",
+/// The APIServices that may be ours. There is one owner of external.metrics.k8s.io in a cluster, and it may be another.
+const API_SERVICES: [Registered; 3] = [
+    registered("v1beta1.custom.metrics.k8s.io", true),
+    registered("v1beta2.custom.metrics.k8s.io", true),
+    registered("v1beta1.external.metrics.k8s.io", false),
 ];
+
+const fn registered(name: &'static str, expected: bool) -> Registered {
+    Registered { name, expected }
+}
 
 /// How long a new replica is not ready for want of the first list of pods. After that it is ready without: a group that
 /// does not answer would keep namespaces from being deleted.
@@ -192,10 +197,9 @@ async fn certificate(
         return Ok(certificate);
     }
     let own = OwnCertificate::load(client.clone(), settings.service.clone()).await?;
-    let names = API_SERVICES.map(str::to_owned).into();
     let registration = Registration::new(
         client.clone(),
-        names,
+        &API_SERVICES,
         settings.service.clone(),
         own.authority(),
     );

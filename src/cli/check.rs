@@ -45,10 +45,7 @@ impl Check {
                 }
             }
         }
-        for (present, section) in [
-            (!config.external_rules.is_empty(), "externalRules"),
-            (config.resource_rules.is_some(), "resourceRules"),
-        ] {
+        for (present, section) in [(config.resource_rules.is_some(), "resourceRules")] {
             if present {
                 anstream::println!("{section}: read, and not served by this version");
             }

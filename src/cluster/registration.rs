@@ -48,6 +48,15 @@ impl fmt::Display for ServiceName {
     }
 }
 
+/// An APIService that may be ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its name, such as `v1beta2.custom.metrics.k8s.io`.
+    pub name: &'static str,
+    /// Whether a cluster without it, or one in which it belongs to another, is worth a warning.
+    pub expected: bool,
+}
+
 /// Between whoever has the CA and the registration: the CA there, whom the APIServices trust back. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Link {
@@ -84,15 +93,20 @@ impl Link {
 /// Keeps the CA of our APIServices right; does nothing until it is run.
 pub struct Registration {
     client: Client,
-    names: Vec<String>,
+    names: &'static [Registered],
     service: ServiceName,
     link: Link,
 }
 
 impl Registration {
-    /// For the APIServices `names` (such as `v1beta2.custom.metrics.k8s.io`) that point to `service`.
-    pub fn new(client: Client, names: Vec<String>, service: ServiceName, link: Link) -> Self {
-        let unseen = names.iter().map(|name| (name.clone(), None)).collect();
+    /// For those of the APIServices `names` that point to `service`.
+    pub fn new(
+        client: Client,
+        names: &'static [Registered],
+        service: ServiceName,
+        link: Link,
+    ) -> Self {
+        let unseen = names.iter().map(|it| (it.name.to_owned(), None)).collect();
         link.bundles.send_replace(Bundles(unseen));
         Self {
             client,
@@ -104,7 +118,7 @@ impl Registration {
 
     /// Watches and patches until `cancel`.
     pub async fn run(self, cancel: CancellationToken) {
-        let each = self.names.iter().map(|name| {
+        let each = self.names.iter().map(|Registered { name, expected }| {
             let one = One {
                 follow: Follow::new(
                     format!("apiservice {name}"),
@@ -112,7 +126,8 @@ impl Registration {
                     named(name),
                 ),
                 api: Api::all(self.client.clone()),
-                name: name.clone(),
+                name,
+                expected: *expected,
                 service: &self.service,
                 link: self.link.clone(),
                 known: None,
@@ -130,7 +145,8 @@ impl Registration {
 struct One<'a> {
     follow: Follow<APIService>,
     api: Api<APIService>,
-    name: String,
+    name: &'static str,
+    expected: bool,
     service: &'a ServiceName,
     link: Link,
     /// As last seen; the outer `None` until the first full list.
@@ -171,7 +187,7 @@ impl One<'_> {
         if let Some(known) = &self.known {
             let ours = known.as_ref().and_then(|it| owned(it, self.service).ok());
             let bundle = ours.map(|spec| spec.ca_bundle.clone().unwrap_or_default().0);
-            self.link.note(&self.name, bundle);
+            self.link.note(self.name, bundle);
         }
         let Some(standing) = self.standing() else {
             return;
@@ -180,11 +196,14 @@ impl One<'_> {
             Standing::Differs(_) => Some(self.rest_until),
             _ => None,
         };
-        let apiservice = &self.name;
+        let apiservice = self.name;
         if self.said.as_ref() == Some(&standing) {
             return;
         }
         match &standing {
+            Standing::Missing | Standing::Foreign(_) if !self.expected => {
+                debug!(%apiservice, ?standing, "APIService is not ours");
+            }
             Standing::Missing => {
                 warn!(%apiservice, "no such APIService; its metrics are served once it exists");
             }
@@ -203,7 +222,7 @@ impl One<'_> {
         };
         let params = PatchParams::default();
         let patch = Patch::Merge(patch);
-        let answer = bounded(|| self.api.patch(&self.name, &params, &patch)).await;
+        let answer = bounded(|| self.api.patch(self.name, &params, &patch)).await;
         let mut pause = PAUSE;
         match answer {
             Ok(patched) => {
@@ -415,9 +434,12 @@ mod tests {
 
     fn running(api: &FakeApi, ca: Option<&str>) -> (Running, CancellationToken) {
         let sender = watch::Sender::new(ca.map(|ca| ca.as_bytes().to_vec()));
-        let names = vec![NAME.to_owned()];
+        const NAMES: &[Registered] = &[Registered {
+            name: NAME,
+            expected: true,
+        }];
         let link = Link::new(sender.subscribe());
-        let registration = Registration::new(api.client(), names, ours(), link.clone());
+        let registration = Registration::new(api.client(), NAMES, ours(), link.clone());
         let cancel = CancellationToken::new();
         tokio::spawn(registration.run(cancel.clone()));
         (Running { ca: sender, link }, cancel)

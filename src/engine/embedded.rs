@@ -158,6 +158,15 @@ impl Embedded {
         Ok(query)
     }
 
+    /// The query, or, where it is a number, the same as a vector: so it keeps the time of the samples that went into it.
+    fn compiled_vector(&self, text: &str) -> Result<Arc<Query>, QueryError> {
+        let query = self.compiled(text)?;
+        match query.result_type() {
+            ResultType::Scalar => self.compiled(&format!("vector({text}\n)")),
+            _ => Ok(query),
+        }
+    }
+
     fn shapes(&self, selector: &str) -> Result<Vec<SeriesShape>, QueryError> {
         let matchers = promql::parse_selector(selector)?;
         let mut shapes = HashSet::new();
@@ -232,16 +241,16 @@ impl Engine for Embedded {
         "embedded"
     }
 
-    fn check(&self, query: &str) -> Result<(), EngineError> {
-        let compiled = Query::compile(query)?;
-        if compiled.result_type() != ResultType::Vector {
-            return Err(EngineError::from(QueryError::Type {
-                query: query.to_owned(),
-                reason: "an instant vector is needed here, with labels that name objects"
-                    .to_owned(),
-            }));
-        }
-        Ok(())
+    fn check(&self, query: &str, wanted: ResultType) -> Result<(), EngineError> {
+        let reason = match (Query::compile(query)?.result_type(), wanted) {
+            (ResultType::Vector, _) | (ResultType::Scalar, ResultType::Scalar) => return Ok(()),
+            (_, ResultType::Scalar) => "an instant vector or a number is needed here",
+            _ => "an instant vector is needed here, with labels that name objects",
+        };
+        Err(EngineError::from(QueryError::Type {
+            query: query.to_owned(),
+            reason: reason.to_owned(),
+        }))
     }
 
     fn check_selector(&self, selector: &str) -> Result<(), EngineError> {
@@ -254,7 +263,7 @@ impl Engine for Embedded {
         query: &'a InstantQuery,
     ) -> BoxFuture<'a, Result<Vec<Point>, EngineError>> {
         let answer = self
-            .compiled(&query.text)
+            .compiled_vector(&query.text)
             .map_err(EngineError::from)
             .and_then(|compiled| {
                 Ok(compiled.instant(&Reader(&self.store), query.at, query.max_age)?)

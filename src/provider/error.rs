@@ -10,8 +10,8 @@ use crate::model::objects::{GroupResource, ListError, ResourceKind};
 use crate::model::selector::Selector;
 use crate::rules::RequestError;
 
-use super::catalog::{Catalog, Offer};
-use super::{MetricQuestion, Objects, UnusablePoints};
+use super::catalog::{Catalog, ExternalOffer, Offer};
+use super::{ExternalQuestion, MetricQuestion, Objects, UnusablePoints};
 
 /// The most metrics that are named as those that are offered instead.
 const NAMED_METRICS: usize = 5;
@@ -94,38 +94,44 @@ impl ProviderError {
         unusable: UnusablePoints,
         diagnosis: &Diagnosis,
     ) -> Self {
-        let mut text = format!(
-            "no value of {} for {}: ",
-            question.metric,
-            asked(question, kind)
-        );
-        let (series, label) = (&offer.series, &offer.object_label);
-        let UnusablePoints {
-            not_finite,
-            ambiguous,
-        } = unusable;
-        if not_finite > 0 {
-            let _ = write!(text, "{not_finite} without a finite value; ");
-        }
-        if ambiguous > 0 {
+        let (metric, series, label) = (&question.metric, &offer.series, &offer.object_label);
+        let mut text = format!("no value of {metric} for {}: ", asked(question, kind));
+        if unusable.ambiguous > 0 {
+            let ambiguous = unusable.ambiguous;
             let _ = write!(
                 text,
                 "{ambiguous} with several values for one {label}, so that the query must aggregate; "
             );
         }
-        let is_down = |source: &&Source| source.down.is_some();
-        if !diagnosis.matched {
-            let _ = write!(text, "no series of {series} is there; ");
-            describe_none(&mut text, diagnosis);
-        } else if diagnosis.sources.iter().any(|source| source.down.is_some()) {
-            describe_sources(&mut text, diagnosis.sources.iter().filter(is_down));
-        } else if not_finite + ambiguous == 0 {
-            let _ = write!(
-                text,
-                "{series} is there, but without a fresh sample whose label {label} names them; "
-            );
-            describe_sources(&mut text, diagnosis.sources.iter());
+        let stale =
+            format!("{series} is there, but without a fresh sample whose label {label} names them");
+        describe_missing(&mut text, series, &stale, unusable, diagnosis);
+        let _ = write!(
+            text,
+            "{} takes samples up to {max_age:?} old",
+            offer.rule.id
+        );
+        Self::Missing(text)
+    }
+
+    pub(super) fn missing_external(
+        question: &ExternalQuestion,
+        offer: &ExternalOffer,
+        max_age: Duration,
+        unusable: UnusablePoints,
+        diagnosis: &Diagnosis,
+    ) -> Self {
+        let (metric, series) = (&offer.metric, &offer.series);
+        let mut text = format!("no value of {metric}");
+        if offer.namespace_label.is_some() {
+            let _ = write!(text, " in namespace {}", question.namespace);
         }
+        if !question.selector.is_everything() {
+            let _ = write!(text, " with {}", question.selector);
+        }
+        text.push_str(": ");
+        let stale = format!("{series} is there, but without a fresh sample");
+        describe_missing(&mut text, series, &stale, unusable, diagnosis);
         let _ = write!(
             text,
             "{} takes samples up to {max_age:?} old",
@@ -148,12 +154,7 @@ impl ProviderError {
         );
         match candidate {
             Some((rule, diagnosis)) if !diagnosis.matched => {
-                let _ = write!(
-                    text,
-                    "{rule} would offer it and none of its series is there; "
-                );
-                describe_none(&mut text, &diagnosis);
-                text.truncate(text.trim_end_matches("; ").len());
+                describe_waiting(&mut text, &rule, &diagnosis);
             }
             Some((rule, _)) => {
                 let _ = write!(
@@ -162,18 +163,7 @@ impl ProviderError {
                 );
             }
             None => {
-                let mut names = catalog.metrics(resource);
-                let first: Vec<&str> = names
-                    .by_ref()
-                    .take(NAMED_METRICS)
-                    .map(AsRef::as_ref)
-                    .collect();
-                let others = names.count();
-                let offered = match (first.is_empty(), others) {
-                    (true, _) => "nothing yet".to_owned(),
-                    (false, 0) => first.join(", "),
-                    (false, others) => format!("{} and {others} more", first.join(", ")),
-                };
+                let offered = some_of(catalog.metrics(resource));
                 let _ = write!(
                     text,
                     "none of the {rules} rules offers it; offered for {resource}: {offered}"
@@ -181,6 +171,80 @@ impl ProviderError {
             }
         }
         Self::UnknownMetric(text)
+    }
+
+    pub(super) fn unknown_external(
+        metric: &str,
+        catalog: &Catalog,
+        candidate: Option<(Arc<str>, Diagnosis)>,
+        rules: usize,
+    ) -> Self {
+        let mut text = format!("the server could not find the external metric {metric}: ");
+        match candidate {
+            Some((rule, diagnosis)) => describe_waiting(&mut text, &rule, &diagnosis),
+            None if rules == 0 => {
+                text.push_str("there are no `externalRules` in the configuration")
+            }
+            None => {
+                let offered = some_of(catalog.external_metrics());
+                let _ = write!(
+                    text,
+                    "none of the {rules} externalRules offers it; offered: {offered}"
+                );
+            }
+        }
+        Self::UnknownMetric(text)
+    }
+}
+
+/// The first of these names, and how many more there are.
+fn some_of<'a>(mut names: impl Iterator<Item = &'a Arc<str>>) -> String {
+    let first: Vec<&str> = names
+        .by_ref()
+        .take(NAMED_METRICS)
+        .map(AsRef::as_ref)
+        .collect();
+    match (first.is_empty(), names.count()) {
+        (true, _) => "nothing yet".to_owned(),
+        (false, 0) => first.join(", "),
+        (false, others) => format!("{} and {others} more", first.join(", ")),
+    }
+}
+
+/// That a rule waits for its first series, and for whom.
+fn describe_waiting(text: &mut String, rule: &str, diagnosis: &Diagnosis) {
+    let _ = write!(
+        text,
+        "{rule} would offer it and none of its series is there; "
+    );
+    describe_none(text, diagnosis);
+    text.truncate(text.trim_end_matches("; ").len());
+}
+
+/// Why a metric that is known gives no value. `stale` is what there is to say where its sources are well.
+fn describe_missing(
+    text: &mut String,
+    series: &str,
+    stale: &str,
+    unusable: UnusablePoints,
+    diagnosis: &Diagnosis,
+) {
+    let UnusablePoints {
+        not_finite,
+        ambiguous,
+    } = unusable;
+    if not_finite > 0 {
+        let _ = write!(text, "{not_finite} without a finite value; ");
+    }
+    let is_down = |source: &&Source| source.down.is_some();
+    if !diagnosis.matched {
+        let _ = write!(text, "no series of {series} is there; ");
+        describe_none(text, diagnosis);
+    } else if diagnosis.sources.iter().any(|source| source.down.is_some()) {
+        describe_sources(text, diagnosis.sources.iter().filter(is_down));
+    } else if not_finite + ambiguous == 0 {
+        let _ = write!(text, "{stale}; ");
+        describe_sources(text, diagnosis.sources.iter());
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Provider;
+use super::{Provider, RuleSet};
 use crate::config::rules::DiscoveryRule;
 use crate::engine::embedded::Embedded;
 use crate::model::labels::{Labels, METRIC_NAME};
@@ -83,6 +83,13 @@ pub(crate) struct World {
 
 /// The preset's rules and these.
 pub(crate) fn world(extra_rules: &str) -> World {
+    world_with_external(extra_rules, "")
+}
+
+/// The preset's rules and these, of objects and of none.
+pub(crate) fn world_with_external(extra_rules: &str, external: &str) -> World {
+    let external: Option<Vec<DiscoveryRule>> = serde_saphyr::from_str(external).expect("valid");
+    let external = external.unwrap_or_default();
     let store = Store::new(Limits::default());
     let target = store.register(TargetInfo {
         job: "dcgm-exporter".into(),
@@ -95,9 +102,12 @@ pub(crate) fn world(extra_rules: &str) -> World {
     let extra: Option<Vec<DiscoveryRule>> = serde_saphyr::from_str(extra_rules).expect("valid");
     configs.extend(extra.unwrap_or_default());
     let compile = |(index, config): (usize, &DiscoveryRule)| {
-        Rule::compile(&format!("rules[{index}]"), config).expect("valid")
+        Arc::new(Rule::compile(&format!("rules[{index}]"), config).expect("valid"))
     };
-    let rules = configs.iter().enumerate().map(compile).collect();
+    let rules = RuleSet {
+        custom: configs.iter().enumerate().map(compile).collect(),
+        external: external.iter().enumerate().map(compile).collect(),
+    };
     let pods = Pods(BTreeMap::from([
         ("qwen-a", "qwen"),
         ("qwen-b", "qwen"),

@@ -58,13 +58,15 @@ fn independent(expr: &Expr, grouped: bool) -> bool {
     }
 }
 
-/// Whether `rule` would offer `metric` if its series were there: the selector names the metric, or lets it through.
+/// Whether `rule` would offer `metric` if its series were there: the selector names the metric, or lets it through. A name
+/// in lower case is any that differs in case only.
 pub(super) fn may_offer(rule: &Rule, metric: &str) -> bool {
     let Ok(Expr::VectorSelector(selector)) = parser::parse(&rule.series_query) else {
         return false;
     };
     if let Some(name) = &selector.name {
-        return rule.metric_name(name).as_deref() == Some(metric);
+        let offered = rule.metric_name(name);
+        return offered.is_some_and(|name| name == metric || name.to_lowercase() == metric);
     }
     // A rename cannot be undone, so only metrics that keep their name are recognised here.
     let mut on_the_name = selector

@@ -13,11 +13,17 @@ use crate::model::objects::{GroupResource, ResourceKind, ResourceMapper};
 pub(super) struct Association {
     overrides: Vec<(String, GroupResource)>,
     template: Option<LabelTemplate>,
+    /// Whether an external query is kept inside the request's namespace.
+    pub(super) namespaced: bool,
 }
 
-/// A label name made from a resource: `kube_<<.Resource>>`, as the expression that finds the resource in it.
+/// A label name made from a resource: `kube_<<.Resource>>`.
 #[derive(Clone, Debug)]
-struct LabelTemplate(Regex);
+struct LabelTemplate {
+    text: String,
+    /// Finds the resource in a label name.
+    pattern: Regex,
+}
 
 const GROUP: &str = "<<.Group>>";
 const RESOURCE: &str = "<<.Resource>>";
@@ -52,7 +58,26 @@ impl Association {
         (faults.len() == before).then_some(Self {
             overrides,
             template,
+            namespaced: config.namespaced.unwrap_or(true),
         })
+    }
+
+    /// The label that names namespaces, whether or not any series has it.
+    pub(super) fn namespace_label(&self, mapper: &dyn ResourceMapper) -> Option<String> {
+        let names_namespaces = |resource: &GroupResource| {
+            let kind = mapper.resolve(resource);
+            kind.is_some_and(|kind| kind.resource == GroupResource::core("namespaces"))
+        };
+        let overridden = self.overrides.iter();
+        let mut overridden = overridden.filter(|(_, resource)| names_namespaces(resource));
+        match overridden.next() {
+            Some((label, _)) => Some(label.clone()),
+            None => {
+                let template = self.template.as_ref()?;
+                let label = template.text.replace(GROUP, "");
+                Some(label.replace(RESOURCE, "namespace"))
+            }
+        }
     }
 
     /// The resources that these labels name, each with its label. A label that names nothing the cluster knows is skipped.
@@ -108,11 +133,14 @@ impl LabelTemplate {
         let pattern = Regex::new(&format!("^{pattern}$"))
             .map_err(|error| faults.push(Fault::new(path, format!("cannot be matched: {error}"))))
             .ok()?;
-        Some(Self(pattern))
+        Some(Self {
+            text: text.to_owned(),
+            pattern,
+        })
     }
 
     fn resource(&self, label: &str) -> Option<GroupResource> {
-        let captures = self.0.captures(label)?;
+        let captures = self.pattern.captures(label)?;
         let group = captures.name("group").map_or("", |group| group.as_str());
         Some(GroupResource {
             group: group.to_owned(),

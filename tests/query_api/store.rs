@@ -14,7 +14,7 @@ use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
 use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::provider::Provider;
+use gpu_metrics_adapter::provider::{Provider, RuleSet};
 use gpu_metrics_adapter::store::{Limits, MetadataIndex, Store, TargetInfo, TargetWriter};
 use http::Request;
 use tower::ServiceExt as _;
@@ -111,7 +111,7 @@ impl Api {
         let service = QueryService::over(Arc::clone(&store)).with_metadata(metadata);
         let service = Arc::new(service);
         let provider = Provider::new(
-            Vec::new(),
+            RuleSet::default(),
             Duration::from_secs(45),
             Arc::new(Embedded::new(store)),
             Arc::new(Nothing),

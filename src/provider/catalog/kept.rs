@@ -1,0 +1,339 @@
+//! The catalog as it is kept: what each rule offered last, and how long ago.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+use crate::engine::{Engine, EngineError, ResultType, SeriesShape};
+use crate::model::objects::{GroupResource, ResourceMapper};
+use crate::model::time::Timestamp;
+use crate::provider::{RuleSet, plan};
+use crate::rules::Rule;
+
+use super::{Catalog, ExternalOffer, Offer, RuleStatus};
+
+/// How long a metric is offered after its last series has gone.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// The most metrics of one rule: a rule that takes everything must not take all memory.
+const OFFERS_PER_RULE: usize = 20_000;
+
+/// The catalog and what it is made from.
+pub(in crate::provider) struct Kept {
+    current: ArcSwap<Catalog>,
+    state: Mutex<State>,
+}
+
+struct State {
+    rules: Vec<RuleOffers<(GroupResource, Arc<str>), Offer>>,
+    external: Vec<RuleOffers<Arc<str>, ExternalOffer>>,
+    generation: Option<u64>,
+}
+
+/// What the two kinds of offers have in common.
+trait Offered {
+    fn last_seen(&self) -> Timestamp;
+    fn is_usable(&self) -> bool;
+}
+
+impl Offered for Offer {
+    fn last_seen(&self) -> Timestamp {
+        self.last_seen
+    }
+
+    fn is_usable(&self) -> bool {
+        self.unusable.is_none()
+    }
+}
+
+impl Offered for ExternalOffer {
+    fn last_seen(&self) -> Timestamp {
+        self.last_seen
+    }
+
+    fn is_usable(&self) -> bool {
+        self.unusable.is_none()
+    }
+}
+
+/// The last good list of one rule.
+struct RuleOffers<K, O> {
+    rule: Arc<Rule>,
+    offers: HashMap<K, Arc<O>>,
+    error: Option<Arc<str>>,
+    /// What is known of the rule's query for a series and the label of its objects: it takes parsing to find out.
+    judged: HashMap<(Arc<str>, String), Judgement>,
+}
+
+/// How a rule's query can be asked.
+#[derive(Clone, Debug)]
+struct Judgement {
+    batched: bool,
+    unusable: Option<Arc<str>>,
+}
+
+impl Kept {
+    pub(in crate::provider) fn new(rules: &RuleSet) -> Self {
+        let state = State {
+            rules: rules.custom.iter().map(RuleOffers::new).collect(),
+            external: rules.external.iter().map(RuleOffers::new).collect(),
+            generation: None,
+        };
+        Self {
+            current: ArcSwap::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(in crate::provider) fn current(&self) -> Arc<Catalog> {
+        self.current.load_full()
+    }
+
+    /// Asks the engine anew, unless it says that nothing has changed. Those who ask at the same time share the work.
+    pub(in crate::provider) async fn refresh(
+        &self,
+        engine: &dyn Engine,
+        mapper: &dyn ResourceMapper,
+        now: Timestamp,
+    ) {
+        let before = self.current();
+        let mut state = self.state.lock().await;
+        let generation = engine.generation();
+        let unchanged =
+            generation.is_some() && generation == state.generation && !state.has_expired(now);
+        let done_meanwhile = !Arc::ptr_eq(&before, &self.current());
+        if unchanged || done_meanwhile {
+            return;
+        }
+        let lookup = Lookup {
+            engine,
+            mapper,
+            now,
+        };
+        for rule in &mut state.rules {
+            let shapes = engine.series(&rule.rule.series_query).await;
+            rule.renew(shapes, &lookup, RuleOffers::of_objects);
+        }
+        for rule in &mut state.external {
+            let shapes = engine.series(&rule.rule.series_query).await;
+            rule.renew(shapes, &lookup, RuleOffers::external);
+        }
+        state.generation = generation;
+        self.current.store(Arc::new(state.catalog()));
+    }
+}
+
+/// What offers are made with.
+struct Lookup<'a> {
+    engine: &'a dyn Engine,
+    mapper: &'a dyn ResourceMapper,
+    now: Timestamp,
+}
+
+impl State {
+    /// Whether an offer has outlived its grace; a lookup then forgets it.
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.rules.iter().any(|rule| rule.has_expired(now))
+            || self.external.iter().any(|rule| rule.has_expired(now))
+    }
+
+    fn catalog(&self) -> Catalog {
+        let mut catalog = Catalog::default();
+        for rule in &self.rules {
+            catalog.rules.push(rule.status());
+            for ((resource, metric), offer) in &rule.offers {
+                let metrics = catalog.offers.entry(resource.clone()).or_default();
+                metrics.insert(Arc::clone(metric), Arc::clone(offer));
+            }
+        }
+        for rule in &self.external {
+            catalog.rules.push(rule.status());
+            let offers = rule.offers.iter();
+            let offers = offers.map(|(metric, offer)| (Arc::clone(metric), Arc::clone(offer)));
+            catalog.external.extend(offers);
+        }
+        for metric in catalog.external.keys() {
+            let lowered = metric.to_lowercase();
+            if *lowered != **metric {
+                // Of two names that differ in case only, the first counts, always.
+                let first = catalog.lowered.entry(lowered);
+                first.or_insert_with(|| Arc::clone(metric));
+            }
+        }
+        catalog
+    }
+}
+
+impl<K: Eq + Hash, O: Offered> RuleOffers<K, O> {
+    fn new(rule: &Arc<Rule>) -> Self {
+        Self {
+            rule: Arc::clone(rule),
+            offers: HashMap::new(),
+            error: None,
+            judged: HashMap::new(),
+        }
+    }
+
+    fn status(&self) -> RuleStatus {
+        RuleStatus {
+            id: Arc::clone(&self.rule.id),
+            offers: self.offers.len(),
+            error: self.error.clone(),
+        }
+    }
+
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.offers
+            .values()
+            .any(|offer| now.since(offer.last_seen()) > GRACE)
+    }
+
+    /// Takes what the engine has now, and keeps what it had until its grace is over. `make` makes the offers of one metric.
+    fn renew(
+        &mut self,
+        shapes: Result<Vec<SeriesShape>, EngineError>,
+        lookup: &Lookup<'_>,
+        make: impl Fn(&mut Self, &SeriesShape, Arc<str>, &Lookup<'_>) -> Vec<(K, O)>,
+    ) {
+        let shapes = match shapes {
+            Ok(shapes) => shapes,
+            Err(error) => {
+                self.error = Some(error.to_string().into());
+                return;
+            }
+        };
+        self.error = None;
+        let mut offers: HashMap<K, Arc<O>> = HashMap::new();
+        for shape in &shapes {
+            let Some(metric) = self.rule.metric_name(&shape.metric) else {
+                continue;
+            };
+            let made = make(self, shape, metric.into(), lookup);
+            if offers.len() + made.len() > OFFERS_PER_RULE {
+                let message =
+                    format!("offers more than {OFFERS_PER_RULE} metrics; the others are left out");
+                self.error = Some(message.into());
+                break;
+            }
+            for (key, offer) in made {
+                // One odd series must not take the metric away from those that are as they should be.
+                let spoils = |known: &Arc<O>| known.is_usable() && !offer.is_usable();
+                if !offers.get(&key).is_some_and(spoils) {
+                    offers.insert(key, Arc::new(offer));
+                }
+            }
+        }
+        for (key, offer) in self.offers.drain() {
+            if lookup.now.since(offer.last_seen()) <= GRACE {
+                offers.entry(key).or_insert(offer);
+            }
+        }
+        self.offers = offers;
+        if self.judged.len() > OFFERS_PER_RULE {
+            self.judged.clear();
+        }
+    }
+
+    /// How the rule's query can be asked for this series; found out once. `object_label` is empty for external metrics.
+    fn judge(&mut self, series: &Arc<str>, object_label: &str, engine: &dyn Engine) -> Judgement {
+        let key = (Arc::clone(series), object_label.to_owned());
+        if let Some(known) = self.judged.get(&key) {
+            return known.clone();
+        }
+        let (example, wanted) = example(&self.rule, series, object_label);
+        let judgement = Judgement {
+            batched: !object_label.is_empty() && plan::is_batchable(&self.rule, series),
+            unusable: engine
+                .check(&example, wanted)
+                .err()
+                .map(|error| error.to_string().into()),
+        };
+        self.judged.insert(key, judgement.clone());
+        judgement
+    }
+}
+
+/// A query as the rule would make it, and what kind of answer it has to give.
+pub(in crate::provider) fn example(
+    rule: &Rule,
+    series: &str,
+    object_label: &str,
+) -> (String, ResultType) {
+    if object_label.is_empty() {
+        (rule.render(series, "label=\"x\"", ""), ResultType::Scalar)
+    } else {
+        let matcher = format!("{object_label}=\"x\"");
+        let query = rule.render(series, &matcher, object_label);
+        (query, ResultType::Vector)
+    }
+}
+
+impl RuleOffers<(GroupResource, Arc<str>), Offer> {
+    /// A metric is offered for each resource that the labels of its series name.
+    fn of_objects(
+        &mut self,
+        shape: &SeriesShape,
+        metric: Arc<str>,
+        lookup: &Lookup<'_>,
+    ) -> Vec<((GroupResource, Arc<str>), Offer)> {
+        let resources = self.rule.resources(&shape.labels, lookup.mapper);
+        let namespace = resources.iter().find(|(kind, _)| kind.kind == "Namespace");
+        let namespace_label = namespace.map(|(_, label)| label.clone());
+        let mut offers = Vec::with_capacity(resources.len());
+        for (kind, object_label) in resources {
+            let judgement = self.judge(&shape.metric, &object_label, lookup.engine);
+            let unusable = if kind.namespaced && namespace_label.is_none() {
+                let series = &shape.metric;
+                Some(format!("no label of the series {series} names its namespace").into())
+            } else {
+                judgement.unusable
+            };
+            let offer = Offer {
+                rule: Arc::clone(&self.rule),
+                metric: Arc::clone(&metric),
+                series: Arc::clone(&shape.metric),
+                batched: judgement.batched,
+                unusable,
+                namespace_label: namespace_label.clone(),
+                object_label,
+                last_seen: lookup.now,
+                kind: kind.clone(),
+            };
+            offers.push(((kind.resource, Arc::clone(&metric)), offer));
+        }
+        offers
+    }
+}
+
+impl RuleOffers<Arc<str>, ExternalOffer> {
+    fn external(
+        &mut self,
+        shape: &SeriesShape,
+        metric: Arc<str>,
+        lookup: &Lookup<'_>,
+    ) -> Vec<(Arc<str>, ExternalOffer)> {
+        let judgement = self.judge(&shape.metric, "", lookup.engine);
+        let namespaced = self.rule.is_namespaced();
+        let label = namespaced.then(|| self.rule.namespace_label(lookup.mapper));
+        let namespace_label = label.flatten();
+        let unusable = if namespaced && namespace_label.is_none() {
+            let reason = "it does not say which label names the namespace: give it `resources.overrides`, or `resources.namespaced: false` for a metric that is the same for all";
+            Some(reason.into())
+        } else {
+            judgement.unusable
+        };
+        let offer = ExternalOffer {
+            rule: Arc::clone(&self.rule),
+            metric: Arc::clone(&metric),
+            series: Arc::clone(&shape.metric),
+            namespace_label,
+            unusable,
+            last_seen: lookup.now,
+        };
+        vec![(metric, offer)]
+    }
+}

@@ -1,0 +1,138 @@
+//! Answers a question of `external.metrics.k8s.io`: values that are of no Kubernetes object.
+
+use std::sync::Arc;
+
+use crate::engine::{Asked, InstantQuery};
+use crate::model::labels::Labels;
+use crate::model::quantity::Quantity;
+use crate::model::selector::Selector;
+use crate::model::time::Timestamp;
+use crate::rules::QueryRequest;
+
+use super::catalog::ExternalOffer;
+use super::{DEADLINE, Provider, ProviderError, UnusablePoints, within};
+
+/// A question of the external metrics API.
+#[derive(Clone, Debug)]
+pub struct ExternalQuestion {
+    /// The namespace in the path; a rule may be the same for all.
+    pub namespace: String,
+    /// The metric's name, in lower case or as it is.
+    pub metric: String,
+    /// The selector on the series' own labels.
+    pub selector: Selector,
+}
+
+/// An answer: at least one value.
+#[derive(Clone, Debug)]
+pub struct ExternalAnswer {
+    /// The metric's name as the rule makes it.
+    pub metric: Arc<str>,
+    /// The values, in the order of their labels.
+    pub values: Vec<ExternalValue>,
+}
+
+/// A value under its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExternalValue {
+    /// The labels that the query leaves.
+    pub labels: Labels,
+    /// The value.
+    pub value: Quantity,
+    /// The time of the oldest sample that went into it.
+    pub timestamp: Timestamp,
+}
+
+impl Provider {
+    /// Answers a question for an external metric, within two seconds.
+    ///
+    /// # Errors
+    /// Where there is no value at all; the error's text says why, for whoever reads the HPA's conditions.
+    pub async fn answer_external(
+        &self,
+        question: &ExternalQuestion,
+        now: Timestamp,
+    ) -> Result<ExternalAnswer, ProviderError> {
+        within(DEADLINE, &question.metric, self.external(question, now)).await
+    }
+
+    async fn external(
+        &self,
+        question: &ExternalQuestion,
+        now: Timestamp,
+    ) -> Result<ExternalAnswer, ProviderError> {
+        let offer = self.external_offer(&question.metric, now).await?;
+        let namespace = offer.namespace_label.as_deref();
+        let text = offer.rule.query(&QueryRequest {
+            series: &offer.series,
+            namespace: namespace.map(|label| (label, question.namespace.as_str())),
+            objects: &[],
+            object_label: "",
+            selector: &question.selector,
+        })?;
+        let max_age = offer.rule.max_age.unwrap_or(self.default_max_age);
+        let query = InstantQuery {
+            text,
+            at: now,
+            max_age,
+        };
+        let everything = Asked {
+            label: "",
+            names: &[],
+        };
+        let (query, points) = self.points(&offer.rule, query, everything).await?;
+        let mut unusable = UnusablePoints::default();
+        let mut values = Vec::with_capacity(points.len());
+        for point in points {
+            match Quantity::from_f64(point.value) {
+                Some(value) => values.push(ExternalValue {
+                    labels: point.labels,
+                    value,
+                    timestamp: point.oldest,
+                }),
+                None => unusable.not_finite += 1,
+            }
+        }
+        if values.is_empty() {
+            let diagnosis = self.engine.diagnose(&query).await;
+            return Err(ProviderError::missing_external(
+                question, &offer, max_age, unusable, &diagnosis,
+            ));
+        }
+        values.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(ExternalAnswer {
+            metric: Arc::clone(&offer.metric),
+            values,
+        })
+    }
+
+    /// The offer of a metric, which is looked up at once where it is not known yet.
+    async fn external_offer(
+        &self,
+        metric: &str,
+        now: Timestamp,
+    ) -> Result<Arc<ExternalOffer>, ProviderError> {
+        let mut offer = self.catalog().find_external(metric);
+        if offer.is_none() {
+            self.refresh(now).await;
+            offer = self.catalog().find_external(metric);
+        }
+        let Some(offer) = offer else {
+            let candidate = self.candidate(&self.rules.external, metric, now).await;
+            let error = ProviderError::unknown_external(
+                metric,
+                &self.catalog(),
+                candidate,
+                self.rules.external.len(),
+            );
+            return Err(error);
+        };
+        match &offer.unusable {
+            None => Ok(offer),
+            Some(reason) => Err(ProviderError::Unusable {
+                rule: Arc::clone(&offer.rule.id),
+                reason: Arc::clone(reason),
+            }),
+        }
+    }
+}
