@@ -22,7 +22,7 @@ pub struct Config {
     /// Rules for `custom.metrics.k8s.io`, as in prometheus-adapter. They come after those of the presets; of two rules that
     /// offer the same metric for the same resource the later one counts.
     pub rules: Vec<DiscoveryRule>,
-    /// Rules for `external.metrics.k8s.io`. Read and checked for their form; this version does not serve that API.
+    /// Rules for `external.metrics.k8s.io`, of the same form.
     pub external_rules: Vec<DiscoveryRule>,
     /// Rules for `metrics.k8s.io`. Read and checked for their form; this version does not serve that API.
     pub resource_rules: Option<ResourceRules>,

@@ -176,7 +176,7 @@ impl Provider {
             .ok_or_else(|| ProviderError::UnknownResource(question.resource.clone()))?;
         let question = &*within_namespace(&kind, question)?;
         let offer = self.offer(&kind, question, now).await?;
-        let objects = self.objects(&kind, question)?;
+        let objects = self.objects(&kind, question).await?;
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_ref()).collect();
         let max_age = offer.rule.max_age.unwrap_or(self.default_max_age);
         let text = offer.rule.query(&QueryRequest {
@@ -288,7 +288,7 @@ impl Provider {
     }
 
     /// The objects asked about, in the order of their names.
-    fn objects(
+    async fn objects(
         &self,
         kind: &ResourceKind,
         question: &MetricQuestion,
@@ -305,6 +305,7 @@ impl Provider {
                 name: name.as_str().into(),
             }]),
             Objects::Matching(selector) => {
+                self.lister.prepare(kind).await;
                 let objects = self.lister.list(&kind.resource, namespace, selector)?;
                 if objects.is_empty() {
                     return Err(ProviderError::no_objects(question, kind, selector));

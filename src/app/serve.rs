@@ -19,7 +19,7 @@ use crate::cluster::connect::ConnectError;
 pub use crate::cluster::registration::ServiceName;
 use crate::cluster::registration::{Registered, Registration};
 use crate::cluster::trust::TrustState;
-use crate::cluster::{self, Objects, StaticMapper};
+use crate::cluster::{self, Objects};
 use crate::config::Config;
 use crate::server::{
     Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
@@ -107,11 +107,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 
     let (objects, watches) = cluster::watch_objects(client.clone());
     tasks.spawn("pod watch", watches.run(tasks.token()));
-    let core = Core::build(
-        &settings.config,
-        Arc::clone(&objects) as _,
-        Arc::new(StaticMapper),
-    )?;
+    let (mapper, discovery) = cluster::discover(client.clone());
+    tasks.spawn("discovery", discovery.run(tasks.token()));
+    let core = Core::build(&settings.config, Arc::clone(&objects) as _, mapper)?;
     for (rule, problem) in core.provider.check_rules() {
         if let Some(problem) = problem {
             warn!(%rule, problem, "rule cannot be evaluated; its metrics say so");

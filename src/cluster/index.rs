@@ -1,7 +1,8 @@
-//! Objects by namespace and name, with their labels: what a label selector is answered from.
+//! Objects by namespace and name, with their labels and owners: what a label selector is answered from.
 //!
 //! One [`IndexWriter`], owned by the task that watches; readers see whole snapshots and never wait. A list in one
-//! namespace looks at that namespace only. Label sets are shared: the pods of one ReplicaSet hold the same one.
+//! namespace looks at that namespace only. What objects have in common is shared: the pods of one ReplicaSet hold the same
+//! labels and owner.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use kube::core::ObjectMeta;
 use tokio::sync::watch;
 
-use crate::model::objects::{ObjectLabels, ObjectRef};
+use crate::model::objects::{ObjectLabels, ObjectRef, Owner};
 
 /// The objects of one kind, as last known.
 #[derive(Debug)]
@@ -27,7 +28,16 @@ type Snapshot = BTreeMap<Arc<str>, Arc<Vec<Entry>>>;
 #[derive(Clone, Debug)]
 struct Entry {
     name: Arc<str>,
-    labels: Arc<ObjectLabels>,
+    traits: Arc<Traits>,
+}
+
+/// What objects are found by besides their names.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Traits {
+    /// Their labels.
+    pub labels: ObjectLabels,
+    /// Who controls them.
+    pub owner: Option<Owner>,
 }
 
 /// An empty index that is not synced, and its writer.
@@ -39,33 +49,33 @@ pub fn index() -> (IndexWriter, Arc<Index>) {
     let writer = IndexWriter {
         index: Arc::clone(&index),
         staged: HashMap::new(),
-        label_sets: LabelSets::default(),
+        shared: Shared::default(),
     };
     (writer, index)
 }
 
 impl Index {
-    /// The objects in `namespace` (`None`: everywhere) whose labels `matches` accepts, by namespace, then name.
-    /// `None` before the first full list.
+    /// The objects in `namespace` (`None`: everywhere) that `matches` accepts, by namespace, then name. `None` before the
+    /// first full list.
     ///
-    /// `matches` is asked once for neighbours that share a label set.
+    /// `matches` is asked once for neighbours that share labels and owner.
     pub fn list(
         &self,
         namespace: Option<&str>,
-        mut matches: impl FnMut(&ObjectLabels) -> bool,
+        mut matches: impl FnMut(&Traits) -> bool,
     ) -> Option<Vec<ObjectRef>> {
         let snapshot = self.current.load();
         let snapshot = snapshot.as_deref()?;
         let mut found = Vec::new();
         let mut select = |namespace: &Arc<str>, entries: &[Entry]| {
             let namespace = (!namespace.is_empty()).then_some(namespace);
-            let mut last: Option<(&Arc<ObjectLabels>, bool)> = None;
+            let mut last: Option<(&Arc<Traits>, bool)> = None;
             for entry in entries {
                 let selected = match last {
-                    Some((labels, selected)) if Arc::ptr_eq(labels, &entry.labels) => selected,
-                    _ => matches(&entry.labels),
+                    Some((traits, selected)) if Arc::ptr_eq(traits, &entry.traits) => selected,
+                    _ => matches(&entry.traits),
                 };
-                last = Some((&entry.labels, selected));
+                last = Some((&entry.traits, selected));
                 if selected {
                     found.push(ObjectRef {
                         namespace: namespace.cloned(),
@@ -118,7 +128,7 @@ impl Index {
 pub struct IndexWriter {
     index: Arc<Index>,
     staged: HashMap<Arc<str>, Vec<Entry>>,
-    label_sets: LabelSets,
+    shared: Shared,
 }
 
 impl IndexWriter {
@@ -155,7 +165,7 @@ impl IndexWriter {
             })
             .collect();
         self.publish(snapshot);
-        self.label_sets.sweep();
+        self.shared.sweep();
         self.index.synced.send_if_modified(|synced| {
             let first = !*synced;
             *synced = true;
@@ -163,7 +173,7 @@ impl IndexWriter {
         });
     }
 
-    /// An object is new or has changed. Readers see it at once; a change that is not one of labels is none.
+    /// An object is new or has changed. Readers see it at once; a change that is not one of labels or owner is none.
     pub fn apply(&mut self, meta: ObjectMeta) {
         let Some((namespace, entry)) = self.entry(meta) else {
             return;
@@ -173,7 +183,7 @@ impl IndexWriter {
             .as_deref()
             .and_then(|snapshot| snapshot.get(namespace.as_str()))
             .and_then(|entries| Some(&entries[position(entries, &entry.name).ok()?]));
-        if known.is_some_and(|known| known.labels == entry.labels) {
+        if known.is_some_and(|known| known.traits == entry.traits) {
             // Most events are changes of status: nothing is copied for them.
             return;
         }
@@ -206,9 +216,21 @@ impl IndexWriter {
     }
 
     fn entry(&mut self, meta: ObjectMeta) -> Option<(String, Entry)> {
+        let references = meta.owner_references.unwrap_or_default().into_iter();
+        let mut controllers = references.filter(|it| it.controller == Some(true));
+        let owner = controllers.next().map(|it| Owner {
+            group: it
+                .api_version
+                .split_once('/')
+                .map_or("", |(group, _)| group)
+                .to_owned(),
+            kind: it.kind,
+            name: it.name,
+        });
+        let labels = meta.labels.unwrap_or_default();
         let entry = Entry {
             name: meta.name?.into(),
-            labels: self.label_sets.share(meta.labels.unwrap_or_default()),
+            traits: self.shared.share(Traits { labels, owner }),
         };
         Some((meta.namespace.unwrap_or_default(), entry))
     }
@@ -233,31 +255,31 @@ fn position(entries: &[Entry], name: &str) -> Result<usize, usize> {
     entries.binary_search_by(|known| known.name.as_ref().cmp(name))
 }
 
-/// Every distinct label set once.
+/// All that is different once.
 #[derive(Debug, Default)]
-struct LabelSets {
-    sets: HashSet<Arc<ObjectLabels>>,
+struct Shared {
+    all: HashSet<Arc<Traits>>,
     /// How many there were after the last sweep.
     live: usize,
 }
 
-impl LabelSets {
-    fn share(&mut self, labels: ObjectLabels) -> Arc<ObjectLabels> {
-        if let Some(known) = self.sets.get(&labels) {
+impl Shared {
+    fn share(&mut self, traits: Traits) -> Arc<Traits> {
+        if let Some(known) = self.all.get(&traits) {
             return Arc::clone(known);
         }
-        if self.sets.len() > 2 * self.live + 64 {
+        if self.all.len() > 2 * self.live + 64 {
             self.sweep();
         }
-        let labels = Arc::new(labels);
-        self.sets.insert(Arc::clone(&labels));
-        labels
+        let traits = Arc::new(traits);
+        self.all.insert(Arc::clone(&traits));
+        traits
     }
 
-    /// Drops the sets that no object has any more.
+    /// Drops what no object has any more.
     fn sweep(&mut self) {
-        self.sets.retain(|set| Arc::strong_count(set) > 1);
-        self.live = self.sets.len();
+        self.all.retain(|traits| Arc::strong_count(traits) > 1);
+        self.live = self.all.len();
     }
 }
 
@@ -275,8 +297,8 @@ mod tests {
     }
 
     fn names(index: &Index, namespace: Option<&str>, app: &str) -> Vec<String> {
-        let found = index.list(namespace, |labels| {
-            labels.get("app").is_some_and(|v| v == app)
+        let found = index.list(namespace, |traits| {
+            traits.labels.get("app").is_some_and(|v| v == app)
         });
         let found = found.expect("a synced index").into_iter();
         found
@@ -345,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_no_label_publishes_nothing() {
+    fn a_change_of_neither_label_nor_owner_publishes_nothing() {
         let (mut writer, index) = filled(&[("a", "x", "one")]);
         let before = index.current.load_full();
         writer.apply(meta("a", "x", "one"));
@@ -370,19 +392,19 @@ mod tests {
     }
 
     #[test]
-    fn label_sets_are_shared_and_dropped_with_their_last_object() {
+    fn labels_and_owners_are_shared_and_dropped_with_their_last_object() {
         let (mut writer, index) = filled(&[("a", "x", "one"), ("b", "y", "one")]);
-        assert_eq!(writer.label_sets.sets.len(), 1);
+        assert_eq!(writer.shared.all.len(), 1);
         let mut asked = 0;
         writer.apply(meta("a", "z", "one"));
         index.list(Some("a"), |_| {
             asked += 1;
             true
         });
-        assert_eq!(asked, 1, "neighbours with one label set were asked twice");
+        assert_eq!(asked, 1, "neighbours with the same labels were asked twice");
         for round in 0..1000 {
             writer.apply(meta("a", "x", &format!("app-{round}")));
         }
-        assert!(writer.label_sets.sets.len() < 200, "label sets pile up");
+        assert!(writer.shared.all.len() < 200, "they pile up");
     }
 }

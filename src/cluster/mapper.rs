@@ -1,12 +1,15 @@
 //! Which resource a name means.
+//!
+//! For a name without a group any group will do, in kube-apiserver's order of preference; a group counts exactly, else as a
+//! prefix (`networking` is `networking.k8s.io`), as in client-go's `DefaultRESTMapper`.
+
+mod discovered;
 
 use crate::model::objects::{GroupResource, ResourceKind, ResourceMapper};
 
-/// The resources that metrics are asked about, as a fixed table.
-///
-/// For a name without a group any group will do; a group counts exactly, else as a prefix (`networking` is
-/// `networking.k8s.io`), as in client-go's `DefaultRESTMapper`. Live discovery will replace the table, so that custom
-/// resources are found too.
+pub use discovered::{DiscoveredMapper, Discovery, discover};
+
+/// The resources that metrics are asked about most, as a fixed table: all there is where no cluster is at hand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StaticMapper;
 
@@ -69,16 +72,8 @@ const fn row(
 
 impl ResourceMapper for StaticMapper {
     fn resolve(&self, name: &GroupResource) -> Option<ResourceKind> {
-        let resource = name.resource.to_ascii_lowercase();
-        let group = name.group.to_ascii_lowercase();
-        let named = || {
-            TABLE
-                .iter()
-                .filter(|row| row.plural == resource || row.others.contains(&resource.as_str()))
-        };
-        let row = named()
-            .find(|row| row.group == group)
-            .or_else(|| named().find(|row| row.group.starts_with(&group)))?;
+        let is_named = |row: &Row, name: &str| row.plural == name || row.others.contains(&name);
+        let row = choose(name, &TABLE, is_named, |row| row.group)?;
         Some(ResourceKind {
             resource: GroupResource {
                 group: row.group.to_owned(),
@@ -89,6 +84,21 @@ impl ResourceMapper for StaticMapper {
             namespaced: row.namespaced,
         })
     }
+}
+
+/// The first row that this means, of rows in the order of preference.
+fn choose<'a, R>(
+    wanted: &GroupResource,
+    rows: &'a [R],
+    is_named: impl Fn(&R, &str) -> bool,
+    group_of: impl Fn(&R) -> &str,
+) -> Option<&'a R> {
+    let resource = wanted.resource.to_ascii_lowercase();
+    let group = wanted.group.to_ascii_lowercase();
+    let named = || rows.iter().filter(|row| is_named(row, &resource));
+    named()
+        .find(|row| group.is_empty() || group_of(row) == group)
+        .or_else(|| named().find(|row| group_of(row).starts_with(&group)))
 }
 
 #[cfg(test)]

@@ -1,28 +1,36 @@
-//! The cluster's pods and namespaces: watched as metadata only, listed from memory.
+//! The cluster's objects: watched as metadata only, listed from memory. Pods and namespaces always; others from the first
+//! question for them until nobody has asked for a while.
 
+mod others;
+
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{Follow, Health, everything};
-use super::index::{Index, IndexWriter, index};
-use crate::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
+use super::index::{Index, IndexWriter, Traits, index};
+use crate::model::objects::{
+    GroupResource, ListError, ObjectLister, ObjectRef, Owner, ResourceKind,
+};
 use crate::model::selector::Selector;
 
-/// Pods and namespaces, as last known. A list takes no lock and makes no request.
-#[derive(Debug)]
+use others::{Others, OthersWatches};
+
+/// Objects as last known. A list makes no request.
 pub struct Objects {
     pods: Watched,
     namespaces: Watched,
+    others: Others,
 }
 
 #[derive(Debug)]
@@ -34,52 +42,43 @@ struct Watched {
 
 /// The watches that fill an [`Objects`]; they do nothing until they are run.
 pub struct ObjectWatches {
-    pods: Filling<Pod>,
-    namespaces: Filling<Namespace>,
+    pods: Filling<PartialObjectMeta<Pod>>,
+    namespaces: Filling<PartialObjectMeta<Namespace>>,
+    others: OthersWatches,
 }
 
 struct Filling<K> {
-    follow: Follow<PartialObjectMeta<K>>,
+    follow: Follow<K>,
     writer: IndexWriter,
-}
-
-/// A watch has not delivered its first list in time.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{resource} are not known yet: {}", reason(.health))]
-pub struct NotSynced {
-    /// What is missing.
-    pub resource: GroupResource,
-    /// How its watch does.
-    pub health: Health,
-}
-
-fn reason(health: &Health) -> &str {
-    match health {
-        Health::Starting | Health::Live => "the API server has not answered",
-        Health::Failing { error, .. } => error,
-    }
 }
 
 /// The objects that `client` may see in all namespaces, and the watches that keep them current.
 pub fn watch_objects(client: Client) -> (Arc<Objects>, ObjectWatches) {
-    let (pods, filling_pods) = watched("pods", Api::all(client.clone()));
-    let (namespaces, filling_namespaces) = watched("namespaces", Api::all(client));
+    let core = GroupResource::core;
+    let (pods, filling_pods) = watched(core("pods"), Api::all(client.clone()));
+    let (namespaces, filling_namespaces) = watched(core("namespaces"), Api::all(client.clone()));
+    let (others, other_watches) = others::others(client);
     let watches = ObjectWatches {
         pods: filling_pods,
         namespaces: filling_namespaces,
+        others: other_watches,
     };
-    (Arc::new(Objects { pods, namespaces }), watches)
+    let objects = Objects {
+        pods,
+        namespaces,
+        others,
+    };
+    (Arc::new(objects), watches)
 }
 
-fn watched<K>(resource: &str, api: Api<PartialObjectMeta<K>>) -> (Watched, Filling<K>)
+fn watched<K>(resource: GroupResource, api: Api<K>) -> (Watched, Filling<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
-    PartialObjectMeta<K>: Resource<DynamicType = ()> + DeserializeOwned,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let follow = Follow::new(resource, api, everything());
+    let follow = Follow::new(resource.to_string(), api, everything());
     let (writer, index) = index();
     let watched = Watched {
-        resource: GroupResource::core(resource),
+        resource,
         index,
         health: follow.health(),
     };
@@ -91,12 +90,13 @@ impl ObjectWatches {
     pub async fn run(self, cancel: CancellationToken) {
         tokio::join!(
             Box::pin(self.pods.run(&cancel)),
-            Box::pin(self.namespaces.run(&cancel))
+            Box::pin(self.namespaces.run(&cancel)),
+            Box::pin(self.others.run(&cancel)),
         );
     }
 }
 
-impl<K> Filling<K>
+impl<K> Filling<PartialObjectMeta<K>>
 where
     PartialObjectMeta<K>: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -113,42 +113,68 @@ where
     }
 }
 
-impl Objects {
-    /// Whether all first lists have come. Once true, it stays true.
-    pub fn synced(&self) -> bool {
-        self.all().iter().all(|watched| watched.index.synced())
-    }
-
-    /// Waits until [`Objects::synced`].
-    ///
-    /// # Errors
-    /// After `patience`, which watch is not there and why.
-    pub async fn wait_until_synced(&self, patience: Duration) -> Result<(), NotSynced> {
-        let end = Instant::now() + patience;
-        for watched in self.all() {
-            if timeout_at(end, watched.index.wait_until_synced())
-                .await
-                .is_err()
-            {
-                return Err(NotSynced {
-                    resource: watched.resource.clone(),
-                    health: watched.health.borrow().clone(),
-                });
+impl Watched {
+    fn list(
+        &self,
+        namespace: Option<&str>,
+        matches: impl FnMut(&Traits) -> bool,
+    ) -> Result<Vec<ObjectRef>, ListError> {
+        self.index.list(namespace, matches).ok_or_else(|| {
+            let resource = self.resource.clone();
+            match &*self.health.borrow() {
+                Health::Failing { error, .. } => ListError::Failing {
+                    resource,
+                    reason: error.clone(),
+                },
+                Health::Starting | Health::Live => ListError::NotSynced(resource),
             }
-        }
-        Ok(())
-    }
-
-    /// Each watched resource: how its watch does, and how many objects are known.
-    pub fn watches(&self) -> impl Iterator<Item = (&GroupResource, Health, usize)> {
-        self.all().into_iter().map(|watched| {
-            let health = watched.health.borrow().clone();
-            (&watched.resource, health, watched.index.len())
         })
     }
 
-    fn all(&self) -> [&Watched; 2] {
-        [&self.pods, &self.namespaces]
+    /// Returns when the first list has come, or the watch fails.
+    async fn settled(&self) {
+        let mut health = self.health.clone();
+        // An error would mean that the watch is gone, and nothing more comes.
+        let failing = health.wait_for(|health| matches!(health, Health::Failing { .. }));
+        tokio::select! {
+            () = self.index.wait_until_synced() => {}
+            _ = failing => {}
+        }
+    }
+}
+
+impl Objects {
+    /// Whether the first lists of pods and namespaces have come. Once true, it stays true.
+    pub fn synced(&self) -> bool {
+        self.pods.index.synced() && self.namespaces.index.synced()
+    }
+
+    async fn pods_below(
+        &self,
+        kind: &ResourceKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Vec<ObjectRef>, ListError> {
+        let mut owners = HashSet::from([Owner {
+            group: kind.resource.group.clone(),
+            kind: kind.kind.clone(),
+            name: name.to_owned(),
+        }]);
+        for between in others::between(kind) {
+            self.others.prepare(&between).await;
+            let owned =
+                |traits: &Traits| traits.owner.as_ref().is_some_and(|it| owners.contains(it));
+            let found = self
+                .others
+                .list(&between.resource, Some(namespace), owned)?;
+            owners.extend(found.iter().map(|object| Owner {
+                group: between.resource.group.clone(),
+                kind: between.kind.clone(),
+                name: object.name.to_string(),
+            }));
+        }
+        let owned = |traits: &Traits| traits.owner.as_ref().is_some_and(|it| owners.contains(it));
+        self.pods.list(Some(namespace), owned)
     }
 }
 
@@ -159,16 +185,33 @@ impl ObjectLister for Objects {
         namespace: Option<&str>,
         selector: &Selector,
     ) -> Result<Vec<ObjectRef>, ListError> {
-        let (watched, namespace) = match resource {
-            pods if *pods == self.pods.resource => (&self.pods, namespace),
+        let matches = |traits: &Traits| selector.matches(&traits.labels);
+        match resource {
+            pods if *pods == self.pods.resource => self.pods.list(namespace, matches),
             // They are in no namespace, whichever was asked for.
-            namespaces if *namespaces == self.namespaces.resource => (&self.namespaces, None),
-            other => return Err(ListError::NotWatched(other.clone())),
-        };
-        watched
-            .index
-            .list(namespace, |labels| selector.matches(labels))
-            .ok_or_else(|| ListError::NotSynced(resource.clone()))
+            namespaces if *namespaces == self.namespaces.resource => {
+                self.namespaces.list(None, matches)
+            }
+            other => self.others.list(other, namespace, matches),
+        }
+    }
+
+    fn prepare<'a>(&'a self, kind: &'a ResourceKind) -> BoxFuture<'a, ()> {
+        async move {
+            if kind.resource != self.pods.resource && kind.resource != self.namespaces.resource {
+                self.others.prepare(kind).await;
+            }
+        }
+        .boxed()
+    }
+
+    fn pods_of<'a>(
+        &'a self,
+        kind: &'a ResourceKind,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<ObjectRef>, ListError>> {
+        self.pods_below(kind, namespace, name).boxed()
     }
 }
 
@@ -203,9 +246,7 @@ mod tests {
     }
 
     fn failing(objects: &Objects) -> bool {
-        objects
-            .watches()
-            .any(|(_, health, _)| matches!(health, Health::Failing { .. }))
+        matches!(*objects.pods.health.borrow(), Health::Failing { .. })
     }
 
     #[tokio::test]
@@ -216,10 +257,7 @@ mod tests {
         let (objects, cancel) = watching(&api).await;
         let unsynced = objects.list(&GroupResource::core("pods"), None, &Selector::default());
         assert!(matches!(unsynced, Err(ListError::NotSynced(_))));
-        objects
-            .wait_until_synced(Duration::from_secs(10))
-            .await
-            .expect("synced");
+        soon("the first lists", || objects.synced()).await;
         assert_eq!(pods(&objects, "prod"), ["b"]);
         let other = Selector::parse("app=other").expect("a selector");
         assert_eq!(
@@ -246,10 +284,7 @@ mod tests {
         let api = FakeApi::start().await;
         api.put(PODS, pod("prod", "a"));
         let (objects, cancel) = watching(&api).await;
-        objects
-            .wait_until_synced(Duration::from_secs(10))
-            .await
-            .expect("synced");
+        soon("the first lists", || objects.synced()).await;
         api.answer(PODS, Answer::Status(503, "ServiceUnavailable"), usize::MAX);
         api.cut_watches();
         soon("the failure", || failing(&objects)).await;
@@ -266,10 +301,7 @@ mod tests {
         let api = FakeApi::start().await;
         api.put(PODS, pod("prod", "a"));
         let (objects, cancel) = watching(&api).await;
-        objects
-            .wait_until_synced(Duration::from_secs(10))
-            .await
-            .expect("synced");
+        soon("the first lists", || objects.synced()).await;
         // The deletion happens while nobody watches, and its event is forgotten.
         api.answer(PODS, Answer::Status(410, "Expired"), 1);
         api.cut_watches();
@@ -285,34 +317,13 @@ mod tests {
         api.answer(PODS, Answer::Status(403, "Forbidden"), usize::MAX);
         let (objects, cancel) = watching(&api).await;
         soon("the failure", || failing(&objects)).await;
-        let error = objects
-            .wait_until_synced(Duration::from_millis(50))
-            .await
-            .expect_err("not synced");
-        assert_eq!(error.resource, GroupResource::core("pods"));
-        assert!(matches!(
-            error.health,
-            Health::Failing {
-                forbidden: true,
-                ..
-            }
-        ));
+        let pods = GroupResource::core("pods");
+        let error = objects.list(&pods, None, &Selector::default());
         assert_eq!(
-            error.to_string(),
-            "pods are not known yet: 403 Forbidden: told so"
-        );
-        cancel.cancel();
-    }
-
-    #[tokio::test]
-    async fn nothing_else_is_watched() {
-        let api = FakeApi::start().await;
-        let (objects, _watches) = watch_objects(api.client());
-        let nodes = GroupResource::core("nodes");
-        assert_eq!(
-            objects.list(&nodes, None, &Selector::default()),
-            Err(ListError::NotWatched(nodes))
+            error.expect_err("not known").to_string(),
+            "the watch of pods fails: 403 Forbidden: told so"
         );
         assert!(!objects.synced());
+        cancel.cancel();
     }
 }

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+
 use super::selector::Selector;
 
 /// A resource and its API group, as it stands in a request path: `pods`, `deployments.apps`.
@@ -77,12 +80,31 @@ pub struct ObjectRef {
     pub name: Arc<str>,
 }
 
+/// Who controls an object (`metadata.ownerReferences`, the one with `controller: true`); it is in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its API group; empty for the core group.
+    pub group: String,
+    /// Its kind, such as `ReplicaSet`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// Why objects cannot be listed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
     /// The watch has not yet delivered its first full list.
     #[error("the watch of {0} has not delivered its first list yet")]
     NotSynced(GroupResource),
+    /// The watch fails.
+    #[error("the watch of {resource} fails: {reason}")]
+    Failing {
+        /// What is watched.
+        resource: GroupResource,
+        /// The API server's words.
+        reason: String,
+    },
     /// Nobody watches this resource.
     #[error("{0} are not watched")]
     NotWatched(GroupResource),
@@ -101,12 +123,38 @@ pub trait ObjectLister: Send + Sync {
         namespace: Option<&str>,
         selector: &Selector,
     ) -> Result<Vec<ObjectRef>, ListError>;
+
+    /// Returns when the objects of this kind are known or cannot be; those that nobody asked for before are watched from
+    /// now on.
+    fn prepare<'a>(&'a self, kind: &'a ResourceKind) -> BoxFuture<'a, ()> {
+        let _ = kind;
+        ready(()).boxed()
+    }
+
+    /// The pods that an object controls, by itself or through others that it controls, in the order of their names.
+    ///
+    /// # Errors
+    /// Where they are not known, as opposed to known to be none.
+    fn pods_of<'a>(
+        &'a self,
+        kind: &'a ResourceKind,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<ObjectRef>, ListError>> {
+        let _ = (namespace, name);
+        ready(Err(ListError::NotWatched(kind.resource.clone()))).boxed()
+    }
 }
 
 /// Knows the cluster's resources by any of their names.
 pub trait ResourceMapper: Send + Sync {
     /// The resource that `name` means: plural or singular, any case, with or without its group.
     fn resolve(&self, name: &GroupResource) -> Option<ResourceKind>;
+
+    /// A number that changes when names come to mean something else.
+    fn generation(&self) -> u64 {
+        0
+    }
 }
 
 /// An object's labels, as selectors see them.

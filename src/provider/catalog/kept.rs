@@ -31,7 +31,8 @@ pub(in crate::provider) struct Kept {
 struct State {
     rules: Vec<RuleOffers<(GroupResource, Arc<str>), Offer>>,
     external: Vec<RuleOffers<Arc<str>, ExternalOffer>>,
-    generation: Option<u64>,
+    /// The engine's and the mapper's, as of the last lookup.
+    generation: Option<(u64, u64)>,
 }
 
 /// What the two kinds of offers have in common.
@@ -102,7 +103,7 @@ impl Kept {
     ) {
         let before = self.current();
         let mut state = self.state.lock().await;
-        let generation = engine.generation();
+        let generation = engine.generation().map(|it| (it, mapper.generation()));
         let unchanged =
             generation.is_some() && generation == state.generation && !state.has_expired(now);
         let done_meanwhile = !Arc::ptr_eq(&before, &self.current());
