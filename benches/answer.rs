@@ -20,7 +20,7 @@ use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
 use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::provider::{Provider, RuleSet};
+use gpu_metrics_adapter::provider::{Provider, RuleSet, Settings};
 use gpu_metrics_adapter::rules::{DCGM_EXPORTER_PRESET, Rule};
 use gpu_metrics_adapter::store::{Limits, Store, TargetInfo, TargetWriter};
 use http::Request;
@@ -111,8 +111,11 @@ fn answers(c: &mut Criterion) {
             QueryLimits::default(),
         );
         let provider = Arc::new(Provider::new(
-            rules,
-            Duration::from_secs(45),
+            Settings {
+                rules,
+                default_max_age: Duration::from_secs(45),
+                fresh_within: Duration::ZERO,
+            },
             Arc::new(Embedded::new(store)),
             Arc::new(lister),
             Arc::new(StaticMapper),

@@ -31,7 +31,7 @@ use serde::Serialize;
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 
-pub use health::{Check, Health};
+pub use health::{Check, Health, Note};
 use negotiation::{Encoding, wants_pretty};
 use path::Target;
 use prometheus::QueryApi;

@@ -6,6 +6,7 @@
 mod core;
 mod front;
 mod identity;
+mod reload;
 mod reviewer;
 pub mod serve;
 mod tasks;

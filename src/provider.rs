@@ -13,6 +13,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::engine::{Asked, Diagnosis, Engine, InstantQuery, Point};
 use crate::model::freshness::Freshness;
 use crate::model::objects::{GroupResource, ObjectLister, ObjectRef, ResourceKind, ResourceMapper};
@@ -84,55 +86,83 @@ pub struct RuleSet {
     pub external: Vec<Arc<Rule>>,
 }
 
+/// What the configuration says of answers.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The rules.
+    pub rules: RuleSet,
+    /// The age past which a sample does not count, for rules that do not say.
+    pub default_max_age: Duration,
+    /// How long ago the targets behind an answer may have been scraped before they are scraped first; zero: it does not
+    /// matter.
+    pub fresh_within: Duration,
+}
+
 /// Answers metric questions.
 pub struct Provider {
-    rules: RuleSet,
-    default_max_age: Duration,
-    /// How long ago the targets behind an answer may have been scraped; zero: it does not matter.
-    fresh_within: Duration,
+    current: ArcSwap<Ruling>,
     engine: Arc<dyn Engine>,
     lister: Arc<dyn ObjectLister>,
     mapper: Arc<dyn ResourceMapper>,
+}
+
+/// The settings and what is offered by them.
+struct Ruling {
+    settings: Settings,
     catalog: catalog::Kept,
 }
 
+impl Ruling {
+    fn new(settings: Settings) -> Self {
+        Self {
+            catalog: catalog::Kept::new(&settings.rules),
+            settings,
+        }
+    }
+
+    fn max_age(&self, rule: &Rule) -> Duration {
+        rule.max_age.unwrap_or(self.settings.default_max_age)
+    }
+}
+
 impl Provider {
-    /// A provider with these rules.
+    /// A provider with these settings.
     pub fn new(
-        rules: RuleSet,
-        default_max_age: Duration,
+        settings: Settings,
         engine: Arc<dyn Engine>,
         lister: Arc<dyn ObjectLister>,
         mapper: Arc<dyn ResourceMapper>,
     ) -> Self {
-        let catalog = catalog::Kept::new(&rules);
         Self {
-            rules,
-            default_max_age,
-            fresh_within: Duration::ZERO,
+            current: ArcSwap::from_pointee(Ruling::new(settings)),
             engine,
             lister,
             mapper,
-            catalog,
         }
     }
 
-    /// The same, which has targets scraped before it answers where they were last scraped longer ago than this. Zero turns
-    /// that off, as it is at first.
-    #[must_use]
-    pub fn fresh_within(mut self, fresh_within: Duration) -> Self {
-        self.fresh_within = fresh_within;
-        self
+    /// Answers by these settings from now on. What they offer is looked up before they count, so that no metric is unknown
+    /// for a moment.
+    pub async fn replace(&self, settings: Settings, now: Timestamp) {
+        let ruling = Ruling::new(settings);
+        self.look_up(&ruling, now).await;
+        self.current.store(Arc::new(ruling));
     }
 
     /// What is offered now.
     pub fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.current()
+        self.current.load().catalog.current()
     }
 
     /// Looks up anew what the rules offer. Cheap where nothing has changed since the last time.
     pub async fn refresh(&self, now: Timestamp) {
-        self.catalog
+        let ruling = self.current.load_full();
+        self.look_up(&ruling, now).await;
+    }
+
+    async fn look_up(&self, ruling: &Ruling, now: Timestamp) {
+        ruling
+            .catalog
             .refresh(self.engine.as_ref(), self.mapper.as_ref(), now)
             .await;
     }
@@ -147,8 +177,10 @@ impl Provider {
                 .err();
             (Arc::clone(&rule.id), problem.map(|error| error.to_string()))
         };
-        let custom = self.rules.custom.iter().map(|rule| check(rule, "label"));
-        let external = self.rules.external.iter().map(|rule| check(rule, ""));
+        let ruling = self.current.load();
+        let rules = &ruling.settings.rules;
+        let custom = rules.custom.iter().map(|rule| check(rule, "label"));
+        let external = rules.external.iter().map(|rule| check(rule, ""));
         custom.chain(external).collect()
     }
 
@@ -175,10 +207,11 @@ impl Provider {
             .resolve(&question.resource)
             .ok_or_else(|| ProviderError::UnknownResource(question.resource.clone()))?;
         let question = &*within_namespace(&kind, question)?;
-        let offer = self.offer(&kind, question, now).await?;
+        let ruling = self.current.load_full();
+        let offer = self.offer(&ruling, &kind, question, now).await?;
         let objects = self.objects(&kind, question).await?;
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_ref()).collect();
-        let max_age = offer.rule.max_age.unwrap_or(self.default_max_age);
+        let max_age = ruling.max_age(&offer.rule);
         let text = offer.rule.query(&QueryRequest {
             series: &offer.series,
             namespace: namespace_matcher(&kind, question, &offer),
@@ -196,7 +229,7 @@ impl Provider {
             // A query that names them gives no others.
             names: if offer.batched { &names } else { &[] },
         };
-        let (query, points) = self.points(&offer.rule, query, wanted).await?;
+        let (query, points) = self.points(&ruling, &offer.rule, query, wanted).await?;
         let (values, unusable) = pick(objects, &points, &offer.object_label);
         if values.is_empty() {
             let diagnosis = self.engine.diagnose(&query).await;
@@ -210,11 +243,13 @@ impl Provider {
     /// What a rule's query gives, of data that is brought up to date before; and the query with the time it was asked for.
     async fn points(
         &self,
+        ruling: &Ruling,
         rule: &Rule,
         mut query: InstantQuery,
         wanted: Asked<'_>,
     ) -> Result<(InstantQuery, Vec<Point>), ProviderError> {
-        query.at = self.freshen(&query, wanted).await;
+        let within = ruling.settings.fresh_within;
+        query.at = self.freshen(within, &query, wanted).await;
         match self.engine.query(&query).await {
             Ok(points) => Ok((query, points)),
             Err(reason) => Err(ProviderError::Engine {
@@ -226,12 +261,17 @@ impl Provider {
 
     /// Has the data of a query brought up to date, if it is too old. The time to ask the query for, which is later than it
     /// was by the time that this took.
-    async fn freshen(&self, query: &InstantQuery, wanted: Asked<'_>) -> Timestamp {
-        if self.fresh_within.is_zero() {
+    async fn freshen(
+        &self,
+        within: Duration,
+        query: &InstantQuery,
+        wanted: Asked<'_>,
+    ) -> Timestamp {
+        if within.is_zero() {
             return query.at;
         }
         let freshness = Freshness {
-            within: self.fresh_within,
+            within,
             patience: PATIENCE,
         };
         let Some(scrapes) = self.engine.freshen(query, wanted, freshness) else {
@@ -248,20 +288,25 @@ impl Provider {
     /// one sync of the HPA.
     async fn offer(
         &self,
+        ruling: &Ruling,
         kind: &ResourceKind,
         question: &MetricQuestion,
         now: Timestamp,
     ) -> Result<Arc<Offer>, ProviderError> {
-        if let Some(offer) = self.catalog().find(&kind.resource, &question.metric) {
+        let find = || {
+            let catalog = ruling.catalog.current();
+            catalog.find(&kind.resource, &question.metric)
+        };
+        if let Some(offer) = find() {
             return usable(offer);
         }
-        self.refresh(now).await;
-        match self.catalog().find(&kind.resource, &question.metric) {
+        self.look_up(ruling, now).await;
+        match find() {
             Some(offer) => usable(offer),
             None => {
-                let rules = &self.rules.custom;
-                let candidate = self.candidate(rules, &question.metric, now).await;
-                let catalog = self.catalog();
+                let rules = &ruling.settings.rules.custom;
+                let candidate = self.candidate(ruling, rules, &question.metric, now).await;
+                let catalog = ruling.catalog.current();
                 let error =
                     ProviderError::unknown(question, kind, &catalog, candidate, rules.len());
                 Err(error)
@@ -272,6 +317,7 @@ impl Provider {
     /// The rule that would offer a metric that nobody offers, and what its series are waiting for.
     async fn candidate(
         &self,
+        ruling: &Ruling,
         rules: &[Arc<Rule>],
         metric: &str,
         now: Timestamp,
@@ -282,7 +328,7 @@ impl Provider {
         let query = InstantQuery {
             text: rule.series_query.clone(),
             at: now,
-            max_age: self.default_max_age,
+            max_age: ruling.max_age(rule),
         };
         Some((Arc::clone(&rule.id), self.engine.diagnose(&query).await))
     }

@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use crate::model::labels::Labels;
@@ -45,7 +46,7 @@ use window::Window;
 /// All series of all targets.
 #[derive(Debug)]
 pub struct Store {
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     index: RwLock<Index>,
     targets: RwLock<BTreeMap<u64, Arc<Block>>>,
     next_target: AtomicU64,
@@ -116,13 +117,18 @@ impl Store {
     /// An empty store with these limits.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             index: RwLock::default(),
             targets: RwLock::default(),
             next_target: AtomicU64::new(0),
             reserved: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
         })
+    }
+
+    /// Bounds it by these limits from now on: what is too old for them goes with the next scrape of its target.
+    pub fn limit(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// Makes room for a target. What it writes stays until the writer is dropped; then its series are gone.
@@ -265,7 +271,7 @@ impl Store {
 
     /// Promises room for one more series.
     fn reserve(&self) -> Result<(), LimitError> {
-        let limit = self.limits.series;
+        let limit = self.limits.load().series;
         self.reserved
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < limit).then_some(count + 1)

@@ -2,6 +2,8 @@
 //!
 //! Nothing is counted here: each room counts what it does, and [`OwnMetrics`] reads it when somebody asks.
 
+mod reloads;
+
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::scrape::Statistics;
 use crate::store::Store;
+
+pub use reloads::Reloads;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

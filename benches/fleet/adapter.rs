@@ -8,22 +8,7 @@ use std::sync::Arc;
 use gpu_metrics_adapter::app::{Core, Tasks};
 use gpu_metrics_adapter::cluster::StaticMapper;
 use gpu_metrics_adapter::config::Config;
-use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
-use gpu_metrics_adapter::model::selector::Selector;
-
-/// No object is there: nobody asks as the HPA here.
-struct Nothing;
-
-impl ObjectLister for Nothing {
-    fn list(
-        &self,
-        _: &GroupResource,
-        _: Option<&str>,
-        _: &Selector,
-    ) -> Result<Vec<ObjectRef>, ListError> {
-        Ok(Vec::new())
-    }
-}
+use gpu_metrics_adapter::model::objects::NoObjects;
 
 /// What it tells of itself.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -47,7 +32,7 @@ pub(crate) fn run(config: &Path) {
     let text = std::fs::read_to_string(config).expect("the configuration");
     let config = Config::parse(&text).expect("a configuration");
     let core =
-        Core::build(&config, Arc::new(Nothing), Arc::new(StaticMapper)).expect("no fault in it");
+        Core::build(&config, Arc::new(NoObjects), Arc::new(StaticMapper)).expect("no fault in it");
     let tasks = Tasks::default();
 
     let mut started = false;

@@ -27,15 +27,34 @@ pub struct Check {
     pub test: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
+/// Something to be told in the detailed list that readiness does not depend on.
+pub struct Note {
+    /// Its name in the list, such as `config`.
+    pub name: &'static str,
+    /// What is not well, if anything is.
+    pub complaint: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
 /// What health is made of.
 pub struct Health {
     checks: Vec<Check>,
+    notes: Vec<Note>,
 }
 
 impl Health {
     /// Ready while all `checks` hold.
     pub fn new(checks: Vec<Check>) -> Self {
-        Self { checks }
+        Self {
+            checks,
+            notes: Vec::new(),
+        }
+    }
+
+    /// The same, which tells these too.
+    #[must_use]
+    pub fn with_notes(mut self, notes: Vec<Note>) -> Self {
+        self.notes = notes;
+        self
     }
 
     fn run(&self, probe: Probe, excluded: &[String]) -> Vec<(&'static str, Result<(), String>)> {
@@ -69,6 +88,14 @@ pub(super) fn respond(health: &Health, probe: Probe, query: Option<&str>) -> Res
                 Ok(()) => writeln!(text, "[+]{check} ok"),
                 Err(reason) => writeln!(text, "[-]{check} failed: {reason}"),
             };
+        }
+        if probe == Probe::Readyz {
+            for note in &health.notes {
+                let _ = match (note.complaint)() {
+                    None => writeln!(text, "[+]{} ok", note.name),
+                    Some(complaint) => writeln!(text, "[+]{} ok, though {complaint}", note.name),
+                };
+            }
         }
         let _ = writeln!(
             text,

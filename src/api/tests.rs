@@ -30,6 +30,10 @@ fn over(world: World) -> Router {
         health: Health::new(vec![Check {
             name: "pod-watch",
             test: Box::new(|| Err("no list yet".into())),
+        }])
+        .with_notes(vec![Note {
+            name: "config",
+            complaint: Box::new(|| Some("the file is refused".into())),
         }]),
         own_metrics: Box::new(|| "# EOF\n".to_owned()),
         now: || at(5),
@@ -280,7 +284,7 @@ async fn health_tells_its_checks_and_liveness_has_none() {
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(
         body,
-        "[+]ping ok\n[-]pod-watch failed: no list yet\nreadyz check failed\n"
+        "[+]ping ok\n[-]pod-watch failed: no list yet\n[+]config ok, though the file is refused\nreadyz check failed\n"
     );
     assert_eq!(get(&router, "/readyz?exclude=pod-watch", &[]).await.2, "ok");
     assert_eq!(get(&router, "/livez", &[]).await.2, "ok");

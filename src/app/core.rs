@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::rules::DiscoveryRule;
 use crate::config::scrape::Preset;
@@ -13,7 +15,7 @@ use crate::engine::query::QueryService;
 use crate::model::names::NeededNames;
 use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
-use crate::provider::{Provider, RuleSet};
+use crate::provider::{Provider, RuleSet, Settings};
 use crate::rules::{DCGM_EXPORTER_PRESET, INFERENCE_PODS_PRESET, KUBELET_PRESET, Rule};
 use crate::scrape::{KeptMetrics, Scraping};
 use crate::store::{Limits, Store};
@@ -43,19 +45,19 @@ pub struct Core {
     pub provider: Arc<Provider>,
     /// The answers to PromQL that no rule asks.
     pub queries: Arc<QueryService>,
-    jobs: Vec<targets::Job>,
+    jobs: watch::Sender<Vec<targets::Job>>,
 }
 
-impl Core {
-    /// Compiles the jobs and rules of a configuration.
-    ///
-    /// # Errors
-    /// All that is wrong with them.
-    pub fn build(
-        config: &Config,
-        lister: Arc<dyn ObjectLister>,
-        mapper: Arc<dyn ResourceMapper>,
-    ) -> Result<Self, BuildError> {
+/// A configuration, compiled: what the parts of a [`Core`] are told of it.
+struct Compiled {
+    settings: Settings,
+    jobs: Vec<targets::Job>,
+    kept: KeptMetrics,
+    limits: Limits,
+}
+
+impl Compiled {
+    fn new(config: &Config) -> Result<Self, BuildError> {
         let (rules, mut faults) = rules(config);
         let jobs = targets::compile(&config.scrape).unwrap_or_else(|more| {
             let in_section =
@@ -73,32 +75,82 @@ impl Core {
             .max()
             .unwrap_or(config.scrape.interval);
         let default_max_age = config.default_max_age(slowest);
-        let limits = store_limits(all(&rules), &jobs, default_max_age);
+        Ok(Self {
+            limits: store_limits(all(&rules), &jobs, default_max_age),
+            kept: kept_metrics(config, all(&rules)),
+            jobs,
+            settings: Settings {
+                rules,
+                default_max_age,
+                fresh_within: config.fresh_within(),
+            },
+        })
+    }
+}
+
+impl Core {
+    /// Compiles the jobs and rules of a configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn build(
+        config: &Config,
+        lister: Arc<dyn ObjectLister>,
+        mapper: Arc<dyn ResourceMapper>,
+    ) -> Result<Self, BuildError> {
+        let Compiled {
+            settings,
+            jobs,
+            kept,
+            limits,
+        } = Compiled::new(config)?;
         let store = Store::new(limits);
         let scraping = Scraping {
             limits: config.scrape.limits.clone(),
-            kept: Arc::new(kept_metrics(config, all(&rules))),
+            kept: Arc::new(ArcSwap::from_pointee(kept)),
             ..Scraping::into(Arc::clone(&store))
         };
         let demand = Arc::clone(&scraping.demand);
         let engine = Embedded::new(Arc::clone(&store)).refreshed_by(demand);
         let queries = QueryService::over(store).with_metadata(Arc::clone(&scraping.metadata));
-        let provider = Provider::new(rules, default_max_age, Arc::new(engine), lister, mapper);
-        let provider = Arc::new(provider.fresh_within(config.fresh_within()));
+        let provider = Provider::new(settings, Arc::new(engine), lister, mapper);
         Ok(Self {
             scraping,
-            provider,
+            provider: Arc::new(provider),
             queries: Arc::new(queries),
-            jobs,
+            jobs: watch::Sender::new(jobs),
         })
+    }
+
+    /// Puts another configuration to work, whole, while everything runs: samples stay, and targets that it leaves as they
+    /// were are scraped on undisturbed. `scrape.limits` stay as they were at the start.
+    ///
+    /// # Errors
+    /// All that is wrong with it; then nothing changes.
+    pub async fn apply(&self, config: &Config, now: Timestamp) -> Result<(), BuildError> {
+        let Compiled {
+            settings,
+            jobs,
+            kept,
+            limits,
+        } = Compiled::new(config)?;
+        self.scraping.store.limit(limits);
+        self.scraping.kept.store(Arc::new(kept));
+        self.jobs.send_if_modified(|current| {
+            let differ = *current != jobs;
+            *current = jobs;
+            differ
+        });
+        self.provider.replace(settings, now).await;
+        Ok(())
     }
 
     /// Starts to find targets, to scrape them, and to keep the catalog. `client` finds the targets that are Kubernetes
     /// objects.
     pub fn start(&self, client: Option<kube::Client>, tasks: &Tasks) {
         let (sender, targets) = watch::channel(Arc::new(TargetSet::default()));
-        let finding = targets::run(
-            self.jobs.clone(),
+        let finding = find_targets(
+            self.jobs.subscribe(),
             self.scraping.limits.targets,
             client,
             Arc::new(sender),
@@ -113,6 +165,39 @@ impl Core {
                 provider.refresh(Timestamp::now()).await;
             }
         });
+    }
+}
+
+/// Finds the targets of the latest jobs until `cancel`.
+async fn find_targets(
+    mut jobs: watch::Receiver<Vec<targets::Job>>,
+    limit: usize,
+    client: Option<kube::Client>,
+    out: Arc<watch::Sender<Arc<TargetSet>>>,
+    cancel: CancellationToken,
+) {
+    while !cancel.is_cancelled() {
+        let current = jobs.borrow_and_update().clone();
+        let until_changed = cancel.child_token();
+        let finding = targets::run(
+            current,
+            limit,
+            client.clone(),
+            Arc::clone(&out),
+            until_changed.clone(),
+        );
+        let change = async {
+            // An error would mean that nobody can change them any more.
+            if jobs.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            until_changed.cancel();
+        };
+        tokio::pin!(finding);
+        tokio::select! {
+            () = &mut finding => {}
+            () = change => finding.await,
+        }
     }
 }
 
@@ -203,21 +288,7 @@ fn rules(config: &Config) -> (RuleSet, Vec<Fault>) {
 mod tests {
     use super::*;
     use crate::cluster::StaticMapper;
-    use crate::model::objects::{GroupResource, ListError, ObjectRef};
-    use crate::model::selector::Selector;
-
-    struct Nothing;
-
-    impl ObjectLister for Nothing {
-        fn list(
-            &self,
-            _: &GroupResource,
-            _: Option<&str>,
-            _: &Selector,
-        ) -> Result<Vec<ObjectRef>, ListError> {
-            Ok(Vec::new())
-        }
-    }
+    use crate::model::objects::NoObjects;
 
     #[test]
     fn samples_are_kept_as_long_as_any_rule_looks_back() {
@@ -322,7 +393,7 @@ mod tests {
     fn all_faults_of_a_file_are_told_at_once() {
         let text = "maxAge: 0s\nscrape: {interval: 0s}\nrules: [{seriesQuery: x, metricsQuery: '<<.Nope>>'}]";
         let config = Config::parse(text).expect("the form is right");
-        let error = Core::build(&config, Arc::new(Nothing), Arc::new(StaticMapper))
+        let error = Core::build(&config, Arc::new(NoObjects), Arc::new(StaticMapper))
             .err()
             .expect("faulty");
         let paths: Vec<&str> = error.0.iter().map(|fault| fault.path.as_str()).collect();

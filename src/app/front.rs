@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::api::prometheus::{QueryApi, QueryLimits};
-use crate::api::{self, Api, Check, Discovery, Health};
+use crate::api::{self, Api, Check, Discovery, Health, Note};
 use crate::auth::{Authenticator, Authorizer};
 use crate::model::time::Timestamp;
 use crate::server::{
     self, Admission, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
 };
-use crate::telemetry::OwnMetrics;
+use crate::telemetry::{OwnMetrics, Reloads};
 
 use super::Core;
 
@@ -24,6 +24,8 @@ pub struct Front {
     pub authorizer: Arc<Authorizer>,
     /// What readiness depends on, besides that the server is not draining.
     pub checks: Vec<Check>,
+    /// How changes of the configuration went, where its file is followed.
+    pub reloads: Option<Reloads>,
     /// An address of loopback to serve for debugging, without TLS and authentication: queries, own metrics, health.
     pub debug_address: Option<SocketAddr>,
 }
@@ -73,6 +75,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         authenticator,
         authorizer,
         mut checks,
+        reloads,
         debug_address,
     } = front;
     let draining = listen.draining.clone();
@@ -98,13 +101,21 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         Arc::clone(&core.provider),
         |registry| {
             queries.register(registry);
+            if let Some(reloads) = &reloads {
+                reloads.register(registry);
+            }
             metrics.register(registry.sub_registry_with_prefix("server"));
         },
     );
+    let note = |reloads: Reloads| Note {
+        name: "config",
+        complaint: Box::new(move || reloads.complaint()),
+    };
+    let notes = reloads.into_iter().map(note).collect();
     let api = Arc::new(Api {
         provider: Arc::clone(&core.provider),
         queries: Arc::new(queries),
-        health: Health::new(checks),
+        health: Health::new(checks).with_notes(notes),
         own_metrics: Box::new(move || own.text()),
         now: Timestamp::now,
         discovery: Discovery::default(),

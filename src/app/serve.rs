@@ -21,13 +21,16 @@ use crate::cluster::registration::{Registered, Registration};
 use crate::cluster::trust::TrustState;
 use crate::cluster::{self, Objects};
 use crate::config::Config;
+use crate::model::time::Timestamp;
 use crate::server::{
     Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
     ServingCertificate,
 };
+use crate::telemetry::Reloads;
 
 use super::identity::OwnCertificate;
 pub use super::identity::OwnCertificateError;
+use super::reload::Reload;
 use super::reviewer::ClusterReviewer;
 use super::{BuildError, Core, Front, Tasks, open};
 
@@ -54,6 +57,8 @@ const FINISH: Duration = Duration::from_secs(15);
 pub struct Settings {
     /// The configuration.
     pub config: Config,
+    /// The file it stands in, to be followed.
+    pub config_file: Option<PathBuf>,
     /// The kubeconfig outside a cluster; inside, the service account is used.
     pub kubeconfig: Option<PathBuf>,
     /// Where to listen.
@@ -110,6 +115,14 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (mapper, discovery) = cluster::discover(client.clone());
     tasks.spawn("discovery", discovery.run(tasks.token()));
     let core = Core::build(&settings.config, Arc::clone(&objects) as _, mapper)?;
+    let core = Arc::new(core);
+    let reloads = settings.config_file.clone().map(|path| {
+        let reloads = Reloads::new(Timestamp::now());
+        let config = settings.config.clone();
+        let reload = Reload::new(path, config, Arc::clone(&core), reloads.clone());
+        tasks.spawn("reload", reload.run(tasks.token()));
+        reloads
+    });
     for (rule, problem) in core.provider.check_rules() {
         if let Some(problem) = problem {
             warn!(%rule, problem, "rule cannot be evaluated; its metrics say so");
@@ -143,6 +156,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         authenticator: Arc::clone(&authenticator),
         authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
         checks: checks(authenticator, trust, objects),
+        reloads,
         debug_address: settings.debug_address,
     };
     let mut running = open(&core, front).await?;

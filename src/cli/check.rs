@@ -8,8 +8,7 @@ use clap::Args;
 use crate::app::Core;
 use crate::cluster::StaticMapper;
 use crate::config::Config;
-use crate::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
-use crate::model::selector::Selector;
+use crate::model::objects::NoObjects;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -17,24 +16,10 @@ pub(super) struct Check {
     file: PathBuf,
 }
 
-/// No objects: a check is done without a cluster.
-struct Nothing;
-
-impl ObjectLister for Nothing {
-    fn list(
-        &self,
-        resource: &GroupResource,
-        _: Option<&str>,
-        _: &Selector,
-    ) -> Result<Vec<ObjectRef>, ListError> {
-        Err(ListError::NotWatched(resource.clone()))
-    }
-}
-
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.file)?;
-        let core = Core::build(&config, Arc::new(Nothing), Arc::new(StaticMapper))?;
+        let core = Core::build(&config, Arc::new(NoObjects), Arc::new(StaticMapper))?;
         let mut unusable = 0;
         for (id, problem) in core.provider.check_rules() {
             match problem {

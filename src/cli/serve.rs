@@ -114,6 +114,7 @@ impl Serve {
         };
         let settings = Settings {
             config,
+            config_file: self.config,
             kubeconfig: self.kubeconfig,
             address: SocketAddr::new(self.bind_address, self.secure_port),
             service: self

@@ -88,6 +88,7 @@ impl Site {
                 authenticator,
                 authorizer,
                 checks: Vec::new(),
+                reloads: None,
                 debug_address: None,
             },
         )

@@ -146,6 +146,21 @@ pub trait ObjectLister: Send + Sync {
     }
 }
 
+/// Knows no objects: there is no cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObjects;
+
+impl ObjectLister for NoObjects {
+    fn list(
+        &self,
+        resource: &GroupResource,
+        _: Option<&str>,
+        _: &Selector,
+    ) -> Result<Vec<ObjectRef>, ListError> {
+        Err(ListError::NotWatched(resource.clone()))
+    }
+}
+
 /// Knows the cluster's resources by any of their names.
 pub trait ResourceMapper: Send + Sync {
     /// The resource that `name` means: plural or singular, any case, with or without its group.

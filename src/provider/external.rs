@@ -10,7 +10,7 @@ use crate::model::time::Timestamp;
 use crate::rules::QueryRequest;
 
 use super::catalog::ExternalOffer;
-use super::{DEADLINE, Provider, ProviderError, UnusablePoints, within};
+use super::{DEADLINE, Provider, ProviderError, Ruling, UnusablePoints, within};
 
 /// A question of the external metrics API.
 #[derive(Clone, Debug)]
@@ -61,7 +61,8 @@ impl Provider {
         question: &ExternalQuestion,
         now: Timestamp,
     ) -> Result<ExternalAnswer, ProviderError> {
-        let offer = self.external_offer(&question.metric, now).await?;
+        let ruling = self.current.load_full();
+        let offer = self.external_offer(&ruling, &question.metric, now).await?;
         let namespace = offer.namespace_label.as_deref();
         let text = offer.rule.query(&QueryRequest {
             series: &offer.series,
@@ -70,7 +71,7 @@ impl Provider {
             object_label: "",
             selector: &question.selector,
         })?;
-        let max_age = offer.rule.max_age.unwrap_or(self.default_max_age);
+        let max_age = ruling.max_age(&offer.rule);
         let query = InstantQuery {
             text,
             at: now,
@@ -80,7 +81,7 @@ impl Provider {
             label: "",
             names: &[],
         };
-        let (query, points) = self.points(&offer.rule, query, everything).await?;
+        let (query, points) = self.points(&ruling, &offer.rule, query, everything).await?;
         let mut unusable = UnusablePoints::default();
         let mut values = Vec::with_capacity(points.len());
         for point in points {
@@ -109,22 +110,21 @@ impl Provider {
     /// The offer of a metric, which is looked up at once where it is not known yet.
     async fn external_offer(
         &self,
+        ruling: &Ruling,
         metric: &str,
         now: Timestamp,
     ) -> Result<Arc<ExternalOffer>, ProviderError> {
-        let mut offer = self.catalog().find_external(metric);
+        let find = || ruling.catalog.current().find_external(metric);
+        let mut offer = find();
         if offer.is_none() {
-            self.refresh(now).await;
-            offer = self.catalog().find_external(metric);
+            self.look_up(ruling, now).await;
+            offer = find();
         }
         let Some(offer) = offer else {
-            let candidate = self.candidate(&self.rules.external, metric, now).await;
-            let error = ProviderError::unknown_external(
-                metric,
-                &self.catalog(),
-                candidate,
-                self.rules.external.len(),
-            );
+            let rules = &ruling.settings.rules.external;
+            let candidate = self.candidate(ruling, rules, metric, now).await;
+            let catalog = ruling.catalog.current();
+            let error = ProviderError::unknown_external(metric, &catalog, candidate, rules.len());
             return Err(error);
         };
         match &offer.unusable {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Provider, RuleSet};
+use super::{Provider, RuleSet, Settings};
 use crate::config::rules::DiscoveryRule;
 use crate::engine::embedded::Embedded;
 use crate::model::labels::{Labels, METRIC_NAME};
@@ -114,7 +114,12 @@ pub(crate) fn world_with_external(extra_rules: &str, external: &str) -> World {
         ("other", "other"),
     ]));
     let engine = Arc::new(Embedded::new(store));
-    let provider = Provider::new(rules, MAX_AGE, engine, Arc::new(pods), Arc::new(Mapper));
+    let settings = Settings {
+        rules,
+        default_max_age: MAX_AGE,
+        fresh_within: Duration::ZERO,
+    };
+    let provider = Provider::new(settings, engine, Arc::new(pods), Arc::new(Mapper));
     World { provider, target }
 }
 

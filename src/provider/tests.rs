@@ -395,3 +395,38 @@ async fn a_pod_that_is_gone_is_not_answered_though_an_exporter_still_names_it() 
     let answered = world.ask(&question(""), at(0)).await.expect("an answer");
     assert_eq!(answered, pairs(&[("qwen-a", "50")]));
 }
+
+#[tokio::test]
+async fn other_settings_count_at_once_and_keep_what_was_scraped() {
+    let mut world = world("");
+    world.scrape(at(0), &[("qwen-a", "0", 40.0)]);
+    assert!(world.ask(&question("app=qwen"), at(1)).await.is_ok());
+    let rule = "{seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL, name: {as: doubled}, resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}, metricsQuery: 'sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>) * 2'}";
+    let rule = serde_saphyr::from_str(rule).expect("valid");
+    let rule = Rule::compile("rules[0]", &rule).expect("valid");
+    let settings = Settings {
+        rules: RuleSet {
+            custom: vec![Arc::new(rule)],
+            external: Vec::new(),
+        },
+        default_max_age: Duration::from_secs(10),
+        fresh_within: Duration::ZERO,
+    };
+    world.provider.replace(settings, at(2)).await;
+    let metrics: Vec<String> = world
+        .provider
+        .catalog()
+        .offers()
+        .map(|offer| offer.metric.to_string())
+        .collect();
+    assert_eq!(metrics, ["doubled", "doubled"], "for namespaces and pods");
+    let mut doubled = question("app=qwen");
+    doubled.metric = "doubled".into();
+    assert_eq!(
+        world.ask(&doubled, at(3)).await,
+        Ok(pairs(&[("qwen-a", "80")]))
+    );
+    assert!(world.ask(&doubled, at(11)).await.is_err(), "too old by now");
+    let gone = world.ask(&question("app=qwen"), at(3)).await;
+    assert!(gone.is_err(), "no rule offers it any more");
+}

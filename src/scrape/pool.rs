@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use reqwest::Url;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -28,8 +29,8 @@ pub struct Scraping {
     pub metadata: Arc<MetadataIndex>,
     /// What bounds it.
     pub limits: ScrapeLimits,
-    /// Which metrics are kept.
-    pub kept: Arc<KeptMetrics>,
+    /// Which metrics are kept; may be replaced while it runs.
+    pub kept: Arc<ArcSwap<KeptMetrics>>,
     /// What it counts.
     pub statistics: Arc<Statistics>,
     /// What requests wish.

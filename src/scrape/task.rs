@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,7 @@ const FIRST: Duration = Duration::from_secs(2);
 pub(super) struct Shared {
     pub(super) fetcher: Fetcher,
     pub(super) turns: Semaphore,
-    pub(super) kept: Arc<KeptMetrics>,
+    pub(super) kept: Arc<ArcSwap<KeptMetrics>>,
     pub(super) metadata: Arc<MetadataIndex>,
     pub(super) statistics: Arc<Statistics>,
 }
@@ -42,6 +43,8 @@ pub(super) struct Task {
     writer: TargetWriter,
     shared: Arc<Shared>,
     known: KnownSeries,
+    /// What was kept of the page before.
+    kept: Arc<KeptMetrics>,
     /// Whether what the next page says of its metrics may be new: the page before had new series.
     describe: bool,
     /// The size of the last page.
@@ -72,6 +75,7 @@ impl Task {
             about,
             target,
             writer,
+            kept: shared.kept.load_full(),
             shared,
             known: KnownSeries::default(),
             describe: true,
@@ -118,11 +122,17 @@ impl Task {
             Ok(page) => {
                 size = page.bytes().len();
                 self.expected = size;
+                let kept = shared.kept.load_full();
+                if !Arc::ptr_eq(&kept, &self.kept) {
+                    // What became of a line before is no longer what is to become of it.
+                    (self.kept, self.known) = (kept, KnownSeries::default());
+                    self.describe = true;
+                }
                 let page = ingest(
                     page,
                     at,
                     &self.target,
-                    &shared.kept,
+                    &self.kept,
                     self.describe.then_some(&*shared.metadata),
                     &mut self.known,
                     &mut self.writer,

@@ -120,7 +120,7 @@ impl TargetWriter {
                 }
             };
             let state = &mut *self.block.state.write();
-            let round = state.rounds.at(at, &self.store.limits);
+            let round = state.rounds.at(at, &self.store.limits.load());
             state.windows[slot as usize].push(&state.rounds, round, Sample::new(at, *value));
         }
         Ok(())
@@ -134,7 +134,7 @@ impl TargetWriter {
 
     /// Promises room for one more series.
     pub(super) fn reserve(&self) -> Result<(), LimitError> {
-        let limit = self.store.limits.series_per_target;
+        let limit = self.store.limits.load().series_per_target;
         if self.series.len() - self.free.len() >= limit {
             return Err(LimitError::TargetSeries(limit));
         }
@@ -188,11 +188,11 @@ impl TargetWriter {
     /// Makes the samples of the current scrape, begun at `at`, visible at once; ends the series that it did not contain, and
     /// removes those that ended longer ago than samples are kept.
     pub(super) fn finish(&mut self, at: Timestamp, samples: &[(Slot, Sample)]) {
-        let horizon = at.minus(self.store.limits.retention);
+        let horizon = at.minus(self.store.limits.load().retention);
         let mut gone = Vec::new();
         {
             let state = &mut *self.block.state.write();
-            let round = state.rounds.at(at, &self.store.limits);
+            let round = state.rounds.at(at, &self.store.limits.load());
             for (slot, sample) in samples {
                 let held = &mut self.series[*slot as usize];
                 if held.state == Life::Ended {

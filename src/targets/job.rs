@@ -62,7 +62,7 @@ pub struct Settings {
 }
 
 /// A job of the configuration, ready for use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     pub(super) settings: Arc<Settings>,
     pub(super) written: config::Job,

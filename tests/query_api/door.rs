@@ -16,6 +16,7 @@ use gpu_metrics_adapter::auth::{
 use gpu_metrics_adapter::cluster::StaticMapper;
 use gpu_metrics_adapter::config::Config;
 use gpu_metrics_adapter::config::scrape::{Job, StaticTargets};
+use gpu_metrics_adapter::model::objects::NoObjects;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::server::pki::Authority;
 use gpu_metrics_adapter::server::{
@@ -24,8 +25,6 @@ use gpu_metrics_adapter::server::{
 use reqwest::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-use crate::store::Nothing;
 
 /// No wait may be longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -91,7 +90,7 @@ impl Site {
         let pages = Router::new().route("/metrics", page);
         tokio::spawn(async move { axum::serve(exporter, pages).await });
 
-        let core = Core::build(&config, Arc::new(Nothing), Arc::new(StaticMapper)).unwrap();
+        let core = Core::build(&config, Arc::new(NoObjects), Arc::new(StaticMapper)).unwrap();
         let tasks = Tasks::default();
         core.start(None, &tasks);
 
@@ -119,6 +118,7 @@ impl Site {
             authenticator: Arc::new(authenticator),
             authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
             checks: Vec::new(),
+            reloads: None,
             debug_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         };
         Self {

@@ -11,10 +11,9 @@ use gpu_metrics_adapter::cluster::StaticMapper;
 use gpu_metrics_adapter::engine::embedded::Embedded;
 use gpu_metrics_adapter::engine::query::QueryService;
 use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
-use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
-use gpu_metrics_adapter::model::selector::Selector;
+use gpu_metrics_adapter::model::objects::NoObjects;
 use gpu_metrics_adapter::model::time::Timestamp;
-use gpu_metrics_adapter::provider::{Provider, RuleSet};
+use gpu_metrics_adapter::provider::{Provider, Settings};
 use gpu_metrics_adapter::store::{Limits, MetadataIndex, Store, TargetInfo, TargetWriter};
 use http::Request;
 use tower::ServiceExt as _;
@@ -24,20 +23,6 @@ pub(crate) const BASE: i64 = 1_795_464_000;
 
 /// Now: a quarter of a second after the last scrape.
 const NOW: Timestamp = Timestamp::from_millis(BASE * 1000 + 60_250);
-
-/// No objects.
-pub(crate) struct Nothing;
-
-impl ObjectLister for Nothing {
-    fn list(
-        &self,
-        resource: &GroupResource,
-        _: Option<&str>,
-        _: &Selector,
-    ) -> Result<Vec<ObjectRef>, ListError> {
-        Err(ListError::NotWatched(resource.clone()))
-    }
-}
 
 /// The API and what keeps its series alive.
 pub(crate) struct Api {
@@ -111,10 +96,9 @@ impl Api {
         let service = QueryService::over(Arc::clone(&store)).with_metadata(metadata);
         let service = Arc::new(service);
         let provider = Provider::new(
-            RuleSet::default(),
-            Duration::from_secs(45),
+            Settings::default(),
             Arc::new(Embedded::new(store)),
-            Arc::new(Nothing),
+            Arc::new(NoObjects),
             Arc::new(StaticMapper),
         );
         let router = api::router(Arc::new(api::Api {

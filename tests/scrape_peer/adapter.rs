@@ -13,8 +13,7 @@ use gpu_metrics_adapter::auth::{
 };
 use gpu_metrics_adapter::cluster::StaticMapper;
 use gpu_metrics_adapter::config::Config;
-use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
-use gpu_metrics_adapter::model::selector::Selector;
+use gpu_metrics_adapter::model::objects::NoObjects;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::server::pki::Authority;
 use gpu_metrics_adapter::server::{Admission, Listen, ServerMetrics, ServingCertificate};
@@ -22,19 +21,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::compare::Peer;
 
-/// No cluster: there are no objects, and nobody is let in but on the port for debugging.
+/// Nobody may anything.
 struct Nobody;
-
-impl ObjectLister for Nobody {
-    fn list(
-        &self,
-        _: &GroupResource,
-        _: Option<&str>,
-        _: &Selector,
-    ) -> Result<Vec<ObjectRef>, ListError> {
-        Ok(Vec::new())
-    }
-}
 
 impl Reviewer for Nobody {
     fn token_review<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<User>, ReviewError>> {
@@ -68,7 +56,7 @@ impl Adapter {
             "scrape:\n  interval: 1s\n  timeout: 1s\n  presets: []\n  scrape_configs:\n{jobs}"
         );
         let config = Config::parse(&config).unwrap_or_else(|error| panic!("{error}\n{config}"));
-        let core = Core::build(&config, Arc::new(Nobody), Arc::new(StaticMapper)).unwrap();
+        let core = Core::build(&config, Arc::new(NoObjects), Arc::new(StaticMapper)).unwrap();
         let tasks = Tasks::default();
         core.start(None, &tasks);
         let life = Duration::from_secs(3_600);
@@ -90,6 +78,7 @@ impl Adapter {
             authenticator: Arc::new(Authenticator::new(Arc::clone(&reviewer))),
             authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
             checks: Vec::new(),
+            reloads: None,
             debug_address: Some(loopback),
         };
         let opened = open(&core, front).await.unwrap();

@@ -393,7 +393,7 @@ async fn a_certificate_that_does_not_count_is_told_and_a_renewed_one_counts_at_o
     let scraper = of(&named);
     until("the name that was asked for", || scraper.value("util")).await;
     scraper.stop().await;
-    let scraper = of(&settings.replace("2s", "200ms"));
+    let scraper = of(&settings);
     scraper.until_down().await;
     served.reload_from_config(good_config);
     until("the renewed certificate", || scraper.value("util")).await;

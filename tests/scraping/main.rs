@@ -9,6 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gpu_metrics_adapter::config::scrape::{Keep, ScrapeConfig, ScrapeLimits};
 use gpu_metrics_adapter::model::labels::Labels;
 use gpu_metrics_adapter::model::matcher::Matcher;
@@ -31,6 +32,7 @@ struct Scraper {
     store: Arc<Store>,
     statistics: Arc<Statistics>,
     metadata: Arc<MetadataIndex>,
+    kept: Arc<ArcSwap<KeptMetrics>>,
     targets: watch::Sender<Arc<TargetSet>>,
     cancel: CancellationToken,
     running: JoinHandle<()>,
@@ -51,7 +53,7 @@ impl Scraper {
         let store = Store::new(Limits::default());
         let scraping = Scraping {
             limits,
-            kept: Arc::new(kept),
+            kept: Arc::new(ArcSwap::from_pointee(kept)),
             ..Scraping::into(store.clone())
         };
         let (targets, receiver) = watch::channel(set(yaml));
@@ -60,6 +62,7 @@ impl Scraper {
             store,
             statistics: scraping.statistics.clone(),
             metadata: scraping.metadata.clone(),
+            kept: scraping.kept.clone(),
             running: tokio::spawn(scraping.run(receiver, cancel.clone())),
             targets,
             cancel,
@@ -554,6 +557,35 @@ async fn of_a_job_that_keeps_what_is_needed_other_metrics_are_passed_over() {
     .await;
     // A page without anything that a rule needs is a good page.
     assert_eq!(scraper.value("up"), Some(1.0));
+    scraper.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_may_change_and_series_that_stay_go_on() {
+    let exporter = Exporter::page("util 97\nclock 1\nnew_a 5\n").await;
+    let yaml = job("j", &exporter, "");
+    let scraper = Scraper::keeping(needed_of_j(&yaml), ScrapeLimits::default(), &yaml);
+    until("two scrapes", || {
+        (scraper.statistics.snapshot().succeeded >= 2).then_some(())
+    })
+    .await;
+    let first = scraper.series("util")[0].1[0];
+    assert!(scraper.series("clock").is_empty());
+    let clock_too =
+        ["util", "clock"].map(|it| NameCondition::of(&[Matcher::equal("__name__", it)]));
+    let kept = KeptMetrics::new(NeededNames::new(clock_too), [("j", Keep::Needed, &[][..])]);
+    scraper.kept.store(Arc::new(kept));
+    until("the metric that is kept from now on", || {
+        scraper.value("clock")
+    })
+    .await;
+    let ended = until("the end of what no rule needs", || {
+        scraper.last("new_a").filter(Sample::is_stale_marker)
+    });
+    ended.await;
+    let samples = &scraper.series("util")[0].1;
+    assert_eq!(samples[0].timestamp, first.timestamp, "its past is there");
+    assert!(!samples.iter().any(Sample::is_stale_marker));
     scraper.stop().await;
 }
 

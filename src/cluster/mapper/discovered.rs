@@ -233,7 +233,10 @@ mod tests {
             group("custom.metrics.k8s.io", &[("v1beta2", &[metrics])]),
             group(
                 "rabbit.io",
-                &[("v2", std::slice::from_ref(&queues)), ("v1", &[queues.clone(), old])],
+                &[
+                    ("v2", std::slice::from_ref(&queues)),
+                    ("v1", &[queues.clone(), old]),
+                ],
             ),
         ];
         api.answer("/apis", list(&groups), usize::MAX);
