@@ -126,7 +126,7 @@ fn answers(c: &mut Criterion) {
             queries: Arc::new(queries),
             health: Health::new(Vec::new()),
             own_metrics: Box::new(String::new),
-            now: || NOW,
+            now: Box::new(|| NOW),
             discovery: Discovery::default(),
         }));
         let uri = format!(

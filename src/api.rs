@@ -48,7 +48,7 @@ pub struct Api {
     /// The process's own metrics in OpenMetrics text.
     pub own_metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The clock.
-    pub now: fn() -> Timestamp,
+    pub now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// Discovery documents made from the catalog.
     pub discovery: Discovery,
 }

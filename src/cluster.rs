@@ -21,7 +21,7 @@ mod fake_api;
 
 pub use connect::{ConnectError, connect};
 pub use follow::Health;
-pub use mapper::{StaticMapper, discover};
+pub use mapper::{StaticMapper, discover, discover_once};
 pub use objects::{Objects, watch_objects};
 pub use trust::{Trust, watch_trust};
 

@@ -36,7 +36,7 @@ fn over(world: World) -> Router {
             complaint: Box::new(|| Some("the file is refused".into())),
         }]),
         own_metrics: Box::new(|| "# EOF\n".to_owned()),
-        now: || at(5),
+        now: Box::new(|| at(5)),
         discovery: Discovery::default(),
     }))
 }

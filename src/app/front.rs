@@ -117,7 +117,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         queries: Arc::new(queries),
         health: Health::new(checks).with_notes(notes),
         own_metrics: Box::new(move || own.text()),
-        now: Timestamp::now,
+        now: Box::new(Timestamp::now),
         discovery: Discovery::default(),
     });
     let debug = match debug_address {

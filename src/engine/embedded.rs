@@ -45,6 +45,8 @@ pub fn longest_range(query: &str) -> Duration {
     Query::compile(query).map_or(Duration::ZERO, |query| query.longest_range())
 }
 
+pub use crate::promql::parse_selector;
+
 /// The matchers of each selector of a query; `None` where the embedded engine does not evaluate it.
 pub fn selectors(query: &str) -> Option<Vec<Vec<Matcher>>> {
     let query = Query::compile(query).ok()?;

@@ -111,7 +111,7 @@ pub(crate) async fn observe(
         )),
         health: Health::new(Vec::new()),
         own_metrics: Box::new(String::new),
-        now: Timestamp::now,
+        now: Box::new(Timestamp::now),
         discovery: Discovery::default(),
     }));
 

@@ -106,7 +106,7 @@ impl Api {
             queries: Arc::new(QueryApi::new(service, limits)),
             health: Health::new(Vec::new()),
             own_metrics: Box::new(String::new),
-            now: || NOW,
+            now: Box::new(|| NOW),
             discovery: Discovery::default(),
         }));
         Self {
