@@ -53,6 +53,14 @@ impl Check {
                 anstream::println!("{section}: read, and not served by this version");
             }
         }
+        for job in &config.scrape.scrape_configs {
+            if job.tls_config.insecure_skip_verify {
+                let name = &job.job_name;
+                anstream::println!(
+                    "scrape job {name}: any certificate is believed, as insecure_skip_verify says"
+                );
+            }
+        }
         anyhow::ensure!(
             unusable == 0,
             "{unusable} rules cannot be evaluated; the others would serve"
