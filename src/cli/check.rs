@@ -69,6 +69,14 @@ impl Check {
         if config.resource_rules.is_some() {
             anstream::println!("resourceRules: read, and not served by this version");
         }
+        for job in &config.scrape.scrape_configs {
+            if job.tls_config.insecure_skip_verify {
+                let name = &job.job_name;
+                anstream::println!(
+                    "scrape job {name}: any certificate is believed, as insecure_skip_verify says"
+                );
+            }
+        }
         let mut failed = 0;
         for path in &self.test {
             failed += usize::from(!suite::run(&config, path).await?);
