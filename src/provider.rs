@@ -6,6 +6,7 @@
 mod catalog;
 mod error;
 mod plan;
+pub mod resources;
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -14,8 +14,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
+use crate::provider::resources::{Missing, ResourceMetrics};
 use crate::scrape::Statistics;
 use crate::store::Store;
+
+/// Most nodes that are named as missing: names are the cluster's, and each is a series.
+const NAMED_NODES: usize = 50;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,7 @@ impl OwnMetrics {
         statistics: Arc<Statistics>,
         store: Arc<Store>,
         provider: Arc<Provider>,
+        resources: Option<Arc<ResourceMetrics>>,
         register: impl FnOnce(&mut Registry),
     ) -> Self {
         let mut registry = Registry::with_prefix("gpu_metrics_adapter");
@@ -64,6 +69,7 @@ impl OwnMetrics {
             statistics,
             store,
             provider,
+            resources,
         }));
         register(&mut registry);
         Self { registry }
@@ -83,6 +89,7 @@ struct Rooms {
     statistics: Arc<Statistics>,
     store: Arc<Store>,
     provider: Arc<Provider>,
+    resources: Option<Arc<ResourceMetrics>>,
 }
 
 impl std::fmt::Debug for Rooms {
@@ -137,6 +144,12 @@ impl Collector for Rooms {
                 Some(&Unit::Seconds),
                 &ConstGauge::new(age),
             )?;
+        }
+        if let Some(resources) = &self.resources {
+            let (_, missing) = resources.missing(Timestamp::now());
+            let help = "Nodes without CPU and memory in metrics.k8s.io";
+            encoder.gauge("nodes_missing", help, missing.len())?;
+            encoder.missing_nodes(&missing)?;
         }
         encoder.counter("scrapes", "Scrapes that gave samples", counts.succeeded)?;
         encoder.counter(
@@ -201,6 +214,17 @@ impl Encoder<'_, '_> {
     fn gauge(&mut self, name: &str, help: &str, value: usize) -> Result<(), std::fmt::Error> {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         self.with_unit(name, help, None, &ConstGauge::new(value))
+    }
+
+    fn missing_nodes(&mut self, missing: &[Missing]) -> Result<(), std::fmt::Error> {
+        let one = ConstGauge::new(1_i64);
+        let help = "The first of those nodes, each with 1";
+        let kind = one.metric_type();
+        let mut family = self.0.encode_descriptor("node_missing", help, None, kind)?;
+        for it in missing.iter().take(NAMED_NODES) {
+            one.encode(family.encode_family(&[("node", &*it.node)])?)?;
+        }
+        Ok(())
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {

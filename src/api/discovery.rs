@@ -1,7 +1,7 @@
 //! What is served: groups, versions, resources, in Kubernetes' old and aggregated forms.
 //!
-//! Made from the catalog, once for each of its states, and kept. Only `get` is ever listed: with `list` or `watch` the
-//! garbage collector and the namespace controller would come and ask for more.
+//! Made from the catalog, once for each of its states, and kept. Of metrics only `get` is listed, of CPU and memory `list` too, which
+//! kubectl needs: with `watch` or `delete` the garbage collector and the namespace controller would come and ask for more.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,8 +17,8 @@ use serde::Serialize;
 use crate::provider::{Catalog, Offer};
 
 use super::negotiation::wants_aggregated_discovery;
-use super::path::{GROUP, Target, Version};
-use super::{Api, Reply, respond as reply_with};
+use super::path::{GROUP, RESOURCE_GROUP, ResourceVersion, Target, Version};
+use super::{Api, Reply, not_found, respond as reply_with};
 
 /// The content type of the aggregated document, without which kube-apiserver falls back to the old one.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -37,22 +37,23 @@ struct Documents {
 }
 
 impl Discovery {
-    fn documents(&self, catalog: Arc<Catalog>) -> Arc<Documents> {
+    fn documents(&self, api: &Api) -> Arc<Documents> {
+        let catalog = api.provider.catalog();
         if let Some(kept) = self.kept.load_full()
             && Arc::ptr_eq(&kept.catalog, &catalog)
         {
             return kept;
         }
-        let documents = Arc::new(Documents::new(catalog));
+        let documents = Arc::new(Documents::new(catalog, api.resources.is_some()));
         self.kept.store(Some(Arc::clone(&documents)));
         documents
     }
 }
 
 impl Documents {
-    fn new(catalog: Arc<Catalog>) -> Self {
-        let mut body =
-            serde_json::to_vec(&GroupDiscoveryList::new(&catalog)).expect("our own types are JSON");
+    fn new(catalog: Arc<Catalog>, resource_metrics: bool) -> Self {
+        let list = GroupDiscoveryList::new(&catalog, resource_metrics);
+        let mut body = serde_json::to_vec(&list).expect("our own types are JSON");
         body.push(b'\n');
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
@@ -62,7 +63,7 @@ impl Documents {
             singular_name: "",
             namespaced: offer.kind.namespaced,
             kind: "MetricValueList",
-            verbs: ["get"],
+            verbs: &["get"],
         };
         Self {
             resources: catalog.offers().map(resource).collect(),
@@ -79,16 +80,24 @@ pub(super) fn respond(
     reply: &Reply<'_>,
     headers: &HeaderMap,
 ) -> Response {
+    let served = api.resources.is_some();
     match target {
-        Target::Paths => reply.json(StatusCode::OK, &Paths { paths: PATHS }),
+        Target::Group(RESOURCE_GROUP) | Target::ResourceGroupVersion(_) if !served => not_found(),
+        Target::Paths => {
+            let more = if served { RESOURCE_PATHS } else { &[] };
+            let paths = [PATHS, more].concat();
+            reply.json(StatusCode::OK, &Paths { paths })
+        }
         Target::Groups if wants_aggregated_discovery(reply.accept) => {
-            aggregated(&api.discovery.documents(api.provider.catalog()), headers)
+            aggregated(&api.discovery.documents(api), headers)
         }
         Target::Groups => {
+            let mut groups = vec![Group::custom()];
+            groups.extend(served.then(Group::resource));
             let list = GroupList {
                 kind: "APIGroupList",
                 api_version: "v1",
-                groups: [Group::served()],
+                groups,
             };
             let mut response = reply.json(StatusCode::OK, &list);
             response
@@ -97,7 +106,7 @@ pub(super) fn respond(
             response
         }
         Target::GroupVersion(version) => {
-            let documents = api.discovery.documents(api.provider.catalog());
+            let documents = api.discovery.documents(api);
             let list = ResourceList {
                 kind: "APIResourceList",
                 api_version: "v1",
@@ -106,14 +115,35 @@ pub(super) fn respond(
             };
             reply.json(StatusCode::OK, &list)
         }
-        _ => reply.json(
-            StatusCode::OK,
-            &Group {
-                kind: Some("APIGroup"),
-                api_version: Some("v1"),
-                ..Group::served()
-            },
-        ),
+        Target::ResourceGroupVersion(version) => {
+            let list = ResourceList {
+                kind: "APIResourceList",
+                api_version: "v1",
+                group_version: version.group_version(),
+                resources: &METERED.map(|(name, kind, namespaced)| Resource {
+                    name: name.to_owned(),
+                    singular_name: "",
+                    namespaced,
+                    kind,
+                    verbs: &["get", "list"],
+                }),
+            };
+            reply.json(StatusCode::OK, &list)
+        }
+        target => {
+            let group = match target {
+                Target::Group(RESOURCE_GROUP) => Group::resource(),
+                _ => Group::custom(),
+            };
+            reply.json(
+                StatusCode::OK,
+                &Group {
+                    kind: Some("APIGroup"),
+                    api_version: Some("v1"),
+                    ..group
+                },
+            )
+        }
     }
 }
 
@@ -148,9 +178,22 @@ const PATHS: &[&str] = &[
     "/version",
 ];
 
+/// The same of `metrics.k8s.io`.
+const RESOURCE_PATHS: &[&str] = &[
+    "/apis/metrics.k8s.io",
+    "/apis/metrics.k8s.io/v1",
+    "/apis/metrics.k8s.io/v1beta1",
+];
+
+/// The resources of `metrics.k8s.io`: name, kind, whether it is in namespaces.
+const METERED: [(&str, &str, bool); 2] = [
+    ("nodes", "NodeMetrics", false),
+    ("pods", "PodMetrics", true),
+];
+
 #[derive(Serialize)]
 struct Paths {
-    paths: &'static [&'static str],
+    paths: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -158,7 +201,7 @@ struct Paths {
 struct GroupList {
     kind: &'static str,
     api_version: &'static str,
-    groups: [Group; 1],
+    groups: Vec<Group>,
 }
 
 #[derive(Serialize)]
@@ -175,16 +218,29 @@ struct Group {
 }
 
 impl Group {
-    fn served() -> Self {
+    fn custom() -> Self {
         let versions = Version::ALL.map(|version| GroupVersion {
             group_version: version.group_version(),
             version: version.name(),
         });
+        Self::of(GROUP, versions)
+    }
+
+    fn resource() -> Self {
+        let versions = ResourceVersion::ALL.map(|version| GroupVersion {
+            group_version: version.group_version(),
+            version: version.name(),
+        });
+        Self::of(RESOURCE_GROUP, versions)
+    }
+
+    /// The group with its preferred version first.
+    fn of(name: &'static str, versions: [GroupVersion; 2]) -> Self {
         let preferred_version = versions[0];
         Self {
             kind: None,
             api_version: None,
-            name: GROUP,
+            name,
             versions,
             preferred_version,
         }
@@ -214,7 +270,7 @@ struct Resource {
     singular_name: &'static str,
     namespaced: bool,
     kind: &'static str,
-    verbs: [&'static str; 1],
+    verbs: &'static [&'static str],
 }
 
 /// `APIGroupDiscoveryList` (`k8s.io/api/apidiscovery/v2`).
@@ -224,7 +280,7 @@ struct GroupDiscoveryList<'a> {
     kind: &'static str,
     api_version: &'static str,
     metadata: Metadata,
-    items: [GroupDiscovery<'a>; 1],
+    items: Vec<GroupDiscovery<'a>>,
 }
 
 #[derive(Serialize)]
@@ -246,7 +302,7 @@ struct VersionDiscovery<'a> {
     freshness: &'static str,
 }
 
-/// A resource that exists only for its subresources, the metrics.
+/// A resource; one of custom metrics exists only for its subresources, the metrics.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ResourceDiscovery<'a> {
@@ -254,7 +310,8 @@ struct ResourceDiscovery<'a> {
     response_kind: ResponseKind,
     scope: &'static str,
     singular_resource: &'static str,
-    verbs: [&'static str; 0],
+    verbs: &'static [&'static str],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     subresources: Vec<SubresourceDiscovery<'a>>,
 }
 
@@ -274,31 +331,57 @@ struct ResponseKind {
 }
 
 impl<'a> GroupDiscoveryList<'a> {
-    fn new(catalog: &'a Catalog) -> Self {
+    fn new(catalog: &'a Catalog, resource_metrics: bool) -> Self {
         let version = |version: Version| VersionDiscovery {
             version: version.name(),
             resources: resources(catalog),
             freshness: "Current",
         };
-        let versions = Version::ALL.map(version).into();
+        let group = |name, versions| GroupDiscovery {
+            metadata: Metadata { name: Some(name) },
+            versions,
+        };
+        let mut items = vec![group(GROUP, Version::ALL.map(version).into())];
+        if resource_metrics {
+            let version = |version: ResourceVersion| VersionDiscovery {
+                version: version.name(),
+                resources: METERED.map(metered).into(),
+                freshness: "Current",
+            };
+            items.push(group(
+                RESOURCE_GROUP,
+                ResourceVersion::ALL.map(version).into(),
+            ));
+        }
         Self {
             kind: "APIGroupDiscoveryList",
             api_version: "apidiscovery.k8s.io/v2",
             metadata: Metadata { name: None },
-            items: [GroupDiscovery {
-                metadata: Metadata { name: Some(GROUP) },
-                versions,
-            }],
+            items,
         }
     }
 }
 
-fn resources(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
-    let response = |kind| ResponseKind {
+const fn response(kind: &'static str) -> ResponseKind {
+    ResponseKind {
         group: "",
         version: "",
         kind,
-    };
+    }
+}
+
+fn metered((name, kind, namespaced): (&str, &'static str, bool)) -> ResourceDiscovery<'static> {
+    ResourceDiscovery {
+        resource: name.to_owned(),
+        response_kind: response(kind),
+        scope: if namespaced { "Namespaced" } else { "Cluster" },
+        singular_resource: "",
+        verbs: &["get", "list"],
+        subresources: Vec::new(),
+    }
+}
+
+fn resources(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
     let mut resources = BTreeMap::new();
     for offer in catalog.offers() {
         let resource = resources
@@ -312,7 +395,7 @@ fn resources(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
                     "Cluster"
                 },
                 singular_resource: "",
-                verbs: [],
+                verbs: &[],
                 subresources: Vec::new(),
             });
         resource.subresources.push(SubresourceDiscovery {

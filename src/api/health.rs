@@ -27,15 +27,32 @@ pub struct Check {
     pub test: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
+/// Something that is told with the detailed list of `/readyz`, and that readiness does not depend on.
+pub struct Note {
+    /// Its name in the list.
+    pub name: &'static str,
+    /// What there is to say, in one line.
+    pub text: Box<dyn Fn() -> String + Send + Sync>,
+}
+
 /// What health is made of.
 pub struct Health {
     checks: Vec<Check>,
+    notes: Vec<Note>,
 }
 
 impl Health {
     /// Ready while all `checks` hold.
     pub fn new(checks: Vec<Check>) -> Self {
-        Self { checks }
+        let notes = Vec::new();
+        Self { checks, notes }
+    }
+
+    /// The same, which tells these too.
+    #[must_use]
+    pub fn with_notes(mut self, notes: Vec<Note>) -> Self {
+        self.notes = notes;
+        self
     }
 
     fn run(&self, probe: Probe, excluded: &[String]) -> Vec<(&'static str, Result<(), String>)> {
@@ -69,6 +86,10 @@ pub(super) fn respond(health: &Health, probe: Probe, query: Option<&str>) -> Res
                 Ok(()) => writeln!(text, "[+]{check} ok"),
                 Err(reason) => writeln!(text, "[-]{check} failed: {reason}"),
             };
+        }
+        let notes = health.notes.iter().filter(|_| probe == Probe::Readyz);
+        for Note { name, text: note } in notes {
+            let _ = writeln!(text, "[+]{name} ok: {}", note());
         }
         let _ = writeln!(
             text,

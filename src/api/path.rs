@@ -9,8 +9,50 @@ use crate::model::objects::GroupResource;
 use super::health::Probe;
 use super::prometheus::Endpoint;
 
-/// The group that is served.
+/// The group that is always served.
 pub(super) const GROUP: &str = "custom.metrics.k8s.io";
+
+/// The group of CPU and memory, which is served where that is asked for.
+pub(super) const RESOURCE_GROUP: &str = "metrics.k8s.io";
+
+/// A version of `metrics.k8s.io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResourceVersion {
+    V1,
+    V1Beta1,
+}
+
+impl ResourceVersion {
+    /// The preferred one first: it is the one that the HPA asks.
+    pub(super) const ALL: [Self; 2] = [Self::V1Beta1, Self::V1];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V1Beta1 => "v1beta1",
+        }
+    }
+
+    pub(super) const fn group_version(self) -> &'static str {
+        match self {
+            Self::V1 => "metrics.k8s.io/v1",
+            Self::V1Beta1 => "metrics.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// Whose CPU and memory a path asks for; without a name, of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ResourcePath {
+    Nodes {
+        name: Option<String>,
+    },
+    Pods {
+        /// Always there with a name.
+        namespace: Option<String>,
+        name: Option<String>,
+    },
+}
 
 /// A version of `custom.metrics.k8s.io`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +113,12 @@ pub(super) enum Target {
         version: Version,
         question: MetricPath,
     },
+    /// `/apis/metrics.k8s.io/VERSION`.
+    ResourceGroupVersion(ResourceVersion),
+    ResourceMetrics {
+        version: ResourceVersion,
+        question: ResourcePath,
+    },
     /// Below a served version, and with too few or too many segments.
     BadMetricPath,
     /// `/api/v1/…`: Prometheus's API. Kubernetes' own core API has this prefix too, and is not ours.
@@ -105,6 +153,8 @@ pub(super) fn parse(path: &str) -> Result<Target, NotText> {
         ["api", "v1", rest @ ..] => Target::Prometheus(Endpoint::parse(rest)),
         ["apis"] => Target::Groups,
         ["apis", GROUP] => Target::Group(GROUP),
+        ["apis", RESOURCE_GROUP] => Target::Group(RESOURCE_GROUP),
+        ["apis", RESOURCE_GROUP, version, rest @ ..] => resource_target(version, rest),
         ["apis", GROUP, version] => {
             Version::parse(version).map_or(Target::Unknown, Target::GroupVersion)
         }
@@ -116,6 +166,33 @@ pub(super) fn parse(path: &str) -> Result<Target, NotText> {
         },
         _ => Target::Unknown,
     })
+}
+
+fn resource_target(version: &str, rest: &[&str]) -> Target {
+    let mut versions = ResourceVersion::ALL.into_iter();
+    let Some(version) = versions.find(|it| it.name() == version) else {
+        return Target::Unknown;
+    };
+    let text = |part: &&str| Some((*part).to_owned());
+    let question = match rest {
+        [] => return Target::ResourceGroupVersion(version),
+        ["nodes"] => ResourcePath::Nodes { name: None },
+        ["nodes", name] => ResourcePath::Nodes { name: text(name) },
+        ["pods"] => ResourcePath::Pods {
+            namespace: None,
+            name: None,
+        },
+        ["namespaces", namespace, "pods"] => ResourcePath::Pods {
+            namespace: text(namespace),
+            name: None,
+        },
+        ["namespaces", namespace, "pods", name] => ResourcePath::Pods {
+            namespace: text(namespace),
+            name: text(name),
+        },
+        _ => return Target::Unknown,
+    };
+    Target::ResourceMetrics { version, question }
 }
 
 /// custom-metrics-apiserver `pkg/apiserver/installer/cmhandlers.go`: on namespaces, in a namespace, outside namespaces.
@@ -214,7 +291,33 @@ mod tests {
             ),
             ("/apis/custom.metrics.k8s.io/v1", Target::Unknown),
             ("/apis/custom.metrics.k8s.io/v1/pods/a/b", Target::Unknown),
-            ("/apis/metrics.k8s.io/v1beta1", Target::Unknown),
+            ("/apis/metrics.k8s.io", Target::Group(RESOURCE_GROUP)),
+            (
+                "/apis/metrics.k8s.io/v1",
+                Target::ResourceGroupVersion(ResourceVersion::V1),
+            ),
+            ("/apis/metrics.k8s.io/v2", Target::Unknown),
+            ("/apis/metrics.k8s.io/v1beta1/pods/a", Target::Unknown),
+            ("/apis/metrics.k8s.io/v1beta1/nodes/a/b", Target::Unknown),
+            (
+                "/apis/metrics.k8s.io/v1beta1/nodes/n1",
+                Target::ResourceMetrics {
+                    version: ResourceVersion::V1Beta1,
+                    question: ResourcePath::Nodes {
+                        name: Some("n1".into()),
+                    },
+                },
+            ),
+            (
+                "/apis/metrics.k8s.io/v1beta1/namespaces/demo/pods",
+                Target::ResourceMetrics {
+                    version: ResourceVersion::V1Beta1,
+                    question: ResourcePath::Pods {
+                        namespace: Some("demo".into()),
+                        name: None,
+                    },
+                },
+            ),
             ("/api", Target::Unknown),
             ("/openapi/v2", Target::Unknown),
             ("/api/v1/query", Target::Prometheus(Endpoint::Query)),

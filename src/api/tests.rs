@@ -14,15 +14,16 @@ async fn served() -> Router {
     let mut world = world("");
     world.scrape(at(0), &[("qwen-a", "0", 40.5), ("qwen-b", "1", 95.0)]);
     world.provider.refresh(at(0)).await;
-    over(world)
+    over(world, None)
 }
 
-fn over(world: World) -> Router {
+pub(super) fn over(world: World, resources: Option<Arc<ResourceMetrics>>) -> Router {
     let World { provider, target } = world;
     // The series live as long as their target.
     std::mem::forget(target);
     router(Arc::new(Api {
         provider: Arc::new(provider),
+        resources,
         queries: Arc::new(prometheus::QueryApi::new(
             Arc::new(QueryService::over(Store::new(Limits::default()))),
             prometheus::QueryLimits::default(),
@@ -32,7 +33,7 @@ fn over(world: World) -> Router {
             test: Box::new(|| Err("no list yet".into())),
         }]),
         own_metrics: Box::new(|| "# EOF\n".to_owned()),
-        now: || at(5),
+        now: || at(20),
         discovery: Discovery::default(),
     }))
 }
@@ -72,7 +73,7 @@ async fn lists_are_what_go_writes_to_the_byte() {
         &format!(
             "{V2}/pods/%2A/{METRIC}?labelSelector=app%3Dqwen&metricLabelSelector=ProcessId%3D1"
         ),
-        &[("accept", "application/vnd.kubernetes.protobuf, */*")],
+        &[("accept", "application/json, */*")],
     )
     .await;
     assert_eq!(
@@ -267,7 +268,7 @@ async fn aggregated_discovery_is_sent_once_and_then_by_its_tag() {
 
 #[tokio::test]
 async fn discovery_is_answered_before_anything_was_scraped() {
-    let router = over(world(""));
+    let router = over(world(""), None);
     let (code, _, body) = get(&router, "/apis/custom.metrics.k8s.io/v1beta1", &[]).await;
     assert_eq!(code, StatusCode::OK);
     assert!(body.ends_with("\"resources\":[]}\n"), "{body}");

@@ -1,18 +1,23 @@
 //! What listens: the API behind authentication, authorization and its bounds.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::api::prometheus::{QueryApi, QueryLimits};
-use crate::api::{self, Api, Check, Discovery, Health};
+use crate::api::{self, Api, Check, Discovery, Health, Note};
 use crate::auth::{Authenticator, Authorizer};
 use crate::model::time::Timestamp;
+use crate::provider::resources::ResourceMetrics;
 use crate::server::{
     self, Admission, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
 };
 use crate::telemetry::OwnMetrics;
 
 use super::Core;
+
+/// Most nodes that are named as missing.
+const NAMED_NODES: usize = 20;
 
 /// What the API is opened with.
 pub struct Front {
@@ -96,6 +101,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         Arc::clone(&core.scraping.statistics),
         Arc::clone(&core.scraping.store),
         Arc::clone(&core.provider),
+        core.resources.clone(),
         |registry| {
             queries.register(registry);
             metrics.register(registry.sub_registry_with_prefix("server"));
@@ -103,8 +109,9 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
     );
     let api = Arc::new(Api {
         provider: Arc::clone(&core.provider),
+        resources: core.resources.clone(),
         queries: Arc::new(queries),
-        health: Health::new(checks),
+        health: Health::new(checks).with_notes(core.resources.iter().map(missing).collect()),
         own_metrics: Box::new(move || own.text()),
         now: Timestamp::now,
         discovery: Discovery::default(),
@@ -123,4 +130,24 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
     let protected = server::protected(guarded, Protection::default(), &metrics);
     let api = server::serve(listen, protected).await?;
     Ok(Opened { api, debug })
+}
+
+/// Which nodes have no CPU and memory to tell. It is told and not a condition of readiness, which never depends on data.
+fn missing(resources: &Arc<ResourceMetrics>) -> Note {
+    let resources = Arc::clone(resources);
+    let text = move || {
+        let (nodes, missing) = resources.missing(Timestamp::now());
+        let mut text = format!("{} of {nodes} nodes are measured", nodes - missing.len());
+        for it in missing.iter().take(NAMED_NODES) {
+            let _ = write!(text, "; {}: {}", it.node, it.reason);
+        }
+        if missing.len() > NAMED_NODES {
+            let _ = write!(text, "; and {} more", missing.len() - NAMED_NODES);
+        }
+        text
+    };
+    Note {
+        name: "resource-metrics",
+        text: Box::new(text),
+    }
 }

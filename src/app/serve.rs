@@ -19,7 +19,7 @@ use crate::cluster::connect::ConnectError;
 use crate::cluster::registration::Registration;
 pub use crate::cluster::registration::ServiceName;
 use crate::cluster::trust::TrustState;
-use crate::cluster::{self, Objects, StaticMapper};
+use crate::cluster::{self, Metered, Objects, StaticMapper};
 use crate::config::Config;
 use crate::server::{
     Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
@@ -36,6 +36,9 @@ const API_SERVICES: [&str; 2] = [
     "v1beta1.custom.metrics.k8s.io",
     "v1beta2.custom.metrics.k8s.io",
 ];
+
+/// Those that are ours, too, where resource metrics are served.
+const RESOURCE_API_SERVICES: [&str; 2] = ["v1beta1.metrics.k8s.io", "v1.metrics.k8s.io"];
 
 /// How long a new replica is not ready for want of the first list of pods. After that it is ready without: a group that
 /// does not answer would keep namespaces from being deleted.
@@ -102,7 +105,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 
     let (objects, watches) = cluster::watch_objects(client.clone());
     tasks.spawn("pod watch", watches.run(tasks.token()));
-    let core = Core::build(
+    let mut core = Core::build(
         &settings.config,
         Arc::clone(&objects) as _,
         Arc::new(StaticMapper),
@@ -110,6 +113,20 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     for (rule, problem) in core.provider.check_rules() {
         if let Some(problem) = problem {
             warn!(%rule, problem, "rule cannot be evaluated; its metrics say so");
+        }
+    }
+    let metered = settings.config.resource_metrics.then(|| {
+        let (metered, watches) = cluster::watch_metered(client.clone());
+        tasks.spawn("metered watch", watches.run(tasks.token()));
+        core.serve_resource_metrics(&settings.config, Arc::clone(&metered) as _);
+        metered
+    });
+    for (rule, problem) in core.check_resource_rules() {
+        if let Some(problem) = problem {
+            warn!(
+                rule,
+                problem, "query cannot be evaluated; metrics.k8s.io says so"
+            );
         }
     }
     core.start(Some(client.clone()), &tasks);
@@ -139,7 +156,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         listen,
         authenticator: Arc::clone(&authenticator),
         authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
-        checks: checks(authenticator, trust, objects),
+        checks: checks(authenticator, trust, objects, metered),
         debug_address: settings.debug_address,
     };
     let mut running = open(&core, front).await?;
@@ -192,7 +209,10 @@ async fn certificate(
         return Ok(certificate);
     }
     let own = OwnCertificate::load(client.clone(), settings.service.clone()).await?;
-    let names = API_SERVICES.map(str::to_owned).into();
+    let mut names: Vec<String> = API_SERVICES.map(str::to_owned).into();
+    if settings.config.resource_metrics {
+        names.extend(RESOURCE_API_SERVICES.map(str::to_owned));
+    }
     let registration = Registration::new(
         client.clone(),
         names,
@@ -236,6 +256,7 @@ fn checks(
     authenticator: Arc<Authenticator>,
     trust: cluster::Trust,
     objects: Arc<Objects>,
+    metered: Option<Arc<Metered>>,
 ) -> Vec<Check> {
     let started = Instant::now();
     let trust = move || {
@@ -260,10 +281,11 @@ fn checks(
         ))
     };
     let first_list = move || {
-        if objects.synced() || started.elapsed() > FIRST_LIST {
+        let metered = metered.as_ref().is_none_or(|it| it.synced());
+        if objects.synced() && metered || started.elapsed() > FIRST_LIST {
             return Ok(());
         }
-        Err("waiting for the first list of pods and namespaces".to_owned())
+        Err("waiting for the first lists of pods, namespaces and nodes".to_owned())
     };
     vec![
         Check {

@@ -36,7 +36,9 @@ impl Check {
         let config = Config::load(&self.file)?;
         let core = Core::build(&config, Arc::new(Nothing), Arc::new(StaticMapper))?;
         let mut unusable = 0;
-        for (id, problem) in core.provider.check_rules() {
+        let rules = core.provider.check_rules().into_iter();
+        let rules = rules.map(|(id, problem)| (id.to_string(), problem));
+        for (id, problem) in rules.chain(core.check_resource_rules()) {
             match problem {
                 None => anstream::println!("{id}: ok"),
                 Some(problem) => {
@@ -45,13 +47,11 @@ impl Check {
                 }
             }
         }
-        for (present, section) in [
-            (!config.external_rules.is_empty(), "externalRules"),
-            (config.resource_rules.is_some(), "resourceRules"),
-        ] {
-            if present {
-                anstream::println!("{section}: read, and not served by this version");
-            }
+        if !config.external_rules.is_empty() {
+            anstream::println!("externalRules: read, and not served by this version");
+        }
+        if config.resource_rules.is_some() && !config.resource_metrics {
+            anstream::println!("resourceRules: read, and not served without resourceMetrics: true");
         }
         anyhow::ensure!(
             unusable == 0,

@@ -13,6 +13,8 @@ use crate::config::Config;
 use crate::config::scrape::units::parse_duration;
 use crate::{cluster, telemetry};
 
+use super::kubelet::KubeletFlags;
+
 /// The namespace of a pod, as its service account knows it.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
@@ -47,6 +49,11 @@ pub(super) struct Serve {
     /// debugging: without TLS and without authentication.
     #[arg(long, value_parser = loopback)]
     debug_address: Option<SocketAddr>,
+    /// Serve metrics.k8s.io too, in place of metrics-server, as resourceMetrics of the configuration does.
+    #[arg(long)]
+    resource_metrics: bool,
+    #[command(flatten)]
+    kubelet: KubeletFlags,
     /// How long to go on serving after the signal to stop, so that no client is sent to a replica that is gone.
     #[arg(long, default_value = "5s", value_parser = duration)]
     shutdown_delay_duration: Duration,
@@ -86,7 +93,7 @@ impl FromStr for Service {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "must be a duration such as 5s or 1m30s".to_owned())
 }
 
@@ -108,10 +115,12 @@ impl Serve {
         };
         telemetry::start_logging(format, &self.log, cluster::LOG_DIRECTIVES)
             .map_err(|reason| anyhow!("--log {}: {reason}", self.log))?;
-        let config = match &self.config {
+        let mut config = match &self.config {
             Some(path) => Config::load(path)?,
             None => Config::default(),
         };
+        config.resource_metrics |= self.resource_metrics;
+        self.kubelet.apply(&mut config.scrape.kubelet);
         let settings = Settings {
             config,
             kubeconfig: self.kubeconfig,

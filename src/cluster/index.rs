@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use kube::core::ObjectMeta;
 use tokio::sync::watch;
 
-use crate::model::objects::{ObjectLabels, ObjectRef};
+use crate::model::objects::{LabelledObject, ObjectLabels, ObjectRef};
 
 /// The objects of one kind, as last known.
 #[derive(Debug)]
@@ -52,8 +52,29 @@ impl Index {
     pub fn list(
         &self,
         namespace: Option<&str>,
-        mut matches: impl FnMut(&ObjectLabels) -> bool,
+        matches: impl FnMut(&ObjectLabels) -> bool,
     ) -> Option<Vec<ObjectRef>> {
+        self.each(namespace, matches, |object, _| object)
+    }
+
+    /// As [`Index::list`], with the labels.
+    pub fn list_labelled(
+        &self,
+        namespace: Option<&str>,
+        matches: impl FnMut(&ObjectLabels) -> bool,
+    ) -> Option<Vec<LabelledObject>> {
+        self.each(namespace, matches, |object, labels| LabelledObject {
+            object,
+            labels: Arc::clone(labels),
+        })
+    }
+
+    fn each<T>(
+        &self,
+        namespace: Option<&str>,
+        mut matches: impl FnMut(&ObjectLabels) -> bool,
+        make: impl Fn(ObjectRef, &Arc<ObjectLabels>) -> T,
+    ) -> Option<Vec<T>> {
         let snapshot = self.current.load();
         let snapshot = snapshot.as_deref()?;
         let mut found = Vec::new();
@@ -67,10 +88,11 @@ impl Index {
                 };
                 last = Some((&entry.labels, selected));
                 if selected {
-                    found.push(ObjectRef {
+                    let object = ObjectRef {
                         namespace: namespace.cloned(),
                         name: Arc::clone(&entry.name),
-                    });
+                    };
+                    found.push(make(object, &entry.labels));
                 }
             }
         };

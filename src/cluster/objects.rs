@@ -1,12 +1,12 @@
-//! The cluster's pods and namespaces: watched as metadata only, listed from memory.
+//! The cluster's pods and namespaces, and on demand its running pods and its nodes: watched as metadata only, listed from memory.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::{Follow, Health, everything};
 use super::index::{Index, IndexWriter, index};
-use crate::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
+use crate::model::objects::{
+    GroupResource, LabelledObject, ListError, MeteredObjects, ObjectLister, ObjectRef,
+};
 use crate::model::selector::Selector;
 
 /// Pods and namespaces, as last known. A list takes no lock and makes no request.
@@ -23,6 +25,13 @@ use crate::model::selector::Selector;
 pub struct Objects {
     pods: Watched,
     namespaces: Watched,
+}
+
+/// Running pods and nodes, as last known: what resource metrics are told of. A list takes no lock and makes no request.
+#[derive(Debug)]
+pub struct Metered {
+    pods: Watched,
+    nodes: Watched,
 }
 
 #[derive(Debug)]
@@ -36,6 +45,12 @@ struct Watched {
 pub struct ObjectWatches {
     pods: Filling<Pod>,
     namespaces: Filling<Namespace>,
+}
+
+/// The watches that fill a [`Metered`]; they do nothing until they are run.
+pub struct MeteredWatches {
+    pods: Filling<Pod>,
+    nodes: Filling<Node>,
 }
 
 struct Filling<K> {
@@ -62,8 +77,8 @@ fn reason(health: &Health) -> &str {
 
 /// The objects that `client` may see in all namespaces, and the watches that keep them current.
 pub fn watch_objects(client: Client) -> (Arc<Objects>, ObjectWatches) {
-    let (pods, filling_pods) = watched("pods", Api::all(client.clone()));
-    let (namespaces, filling_namespaces) = watched("namespaces", Api::all(client));
+    let (pods, filling_pods) = watched("pods", Api::all(client.clone()), everything());
+    let (namespaces, filling_namespaces) = watched("namespaces", Api::all(client), everything());
     let watches = ObjectWatches {
         pods: filling_pods,
         namespaces: filling_namespaces,
@@ -71,12 +86,29 @@ pub fn watch_objects(client: Client) -> (Arc<Objects>, ObjectWatches) {
     (Arc::new(Objects { pods, namespaces }), watches)
 }
 
-fn watched<K>(resource: &str, api: Api<PartialObjectMeta<K>>) -> (Watched, Filling<K>)
+/// The running pods and the nodes, and the watches that keep them current. Metadata has no phase, so the API server selects by
+/// it: a pod that ends leaves this watch.
+pub fn watch_metered(client: Client) -> (Arc<Metered>, MeteredWatches) {
+    let running = everything().fields("status.phase=Running");
+    let (pods, filling_pods) = watched("pods", Api::all(client.clone()), running);
+    let (nodes, filling_nodes) = watched("nodes", Api::all(client), everything());
+    let watches = MeteredWatches {
+        pods: filling_pods,
+        nodes: filling_nodes,
+    };
+    (Arc::new(Metered { pods, nodes }), watches)
+}
+
+fn watched<K>(
+    resource: &str,
+    api: Api<PartialObjectMeta<K>>,
+    config: watcher::Config,
+) -> (Watched, Filling<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
     PartialObjectMeta<K>: Resource<DynamicType = ()> + DeserializeOwned,
 {
-    let follow = Follow::new(resource, api, everything());
+    let follow = Follow::new(resource, api, config);
     let (writer, index) = index();
     let watched = Watched {
         resource: GroupResource::core(resource),
@@ -92,6 +124,16 @@ impl ObjectWatches {
         tokio::join!(
             Box::pin(self.pods.run(&cancel)),
             Box::pin(self.namespaces.run(&cancel))
+        );
+    }
+}
+
+impl MeteredWatches {
+    /// Watches until `cancel`.
+    pub async fn run(self, cancel: CancellationToken) {
+        tokio::join!(
+            Box::pin(self.pods.run(&cancel)),
+            Box::pin(self.nodes.run(&cancel))
         );
     }
 }
@@ -149,6 +191,39 @@ impl Objects {
 
     fn all(&self) -> [&Watched; 2] {
         [&self.pods, &self.namespaces]
+    }
+}
+
+impl Metered {
+    /// Whether both first lists have come. Once true, it stays true.
+    pub fn synced(&self) -> bool {
+        self.pods.index.synced() && self.nodes.index.synced()
+    }
+}
+
+impl Watched {
+    fn labelled(
+        &self,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<LabelledObject>, ListError> {
+        self.index
+            .list_labelled(namespace, |labels| selector.matches(labels))
+            .ok_or_else(|| ListError::NotSynced(self.resource.clone()))
+    }
+}
+
+impl MeteredObjects for Metered {
+    fn running_pods(
+        &self,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<LabelledObject>, ListError> {
+        self.pods.labelled(namespace, selector)
+    }
+
+    fn nodes(&self, selector: &Selector) -> Result<Vec<LabelledObject>, ListError> {
+        self.nodes.labelled(None, selector)
     }
 }
 

@@ -17,7 +17,10 @@ pub(super) struct Association {
 
 /// A label name made from a resource: `kube_<<.Resource>>`, as the expression that finds the resource in it.
 #[derive(Clone, Debug)]
-struct LabelTemplate(Regex);
+struct LabelTemplate {
+    pattern: Regex,
+    text: String,
+}
 
 const GROUP: &str = "<<.Group>>";
 const RESOURCE: &str = "<<.Resource>>";
@@ -87,6 +90,25 @@ impl Association {
         }
         found
     }
+
+    /// The label that names a resource of the core group, by an override or by the template; the first by name of several.
+    pub(super) fn label(
+        &self,
+        plural: &str,
+        singular: &str,
+        mapper: &dyn ResourceMapper,
+    ) -> Option<String> {
+        let is_it = |(_, resource): &&(String, GroupResource)| {
+            let kind = mapper.resolve(resource);
+            kind.is_some_and(|kind| kind.resource == GroupResource::core(plural))
+        };
+        let named = self.overrides.iter().find(is_it);
+        let template = || {
+            let text = &self.template.as_ref()?.text;
+            Some(text.replace(GROUP, "").replace(RESOURCE, singular))
+        };
+        named.map(|(label, _)| label.clone()).or_else(template)
+    }
 }
 
 impl LabelTemplate {
@@ -108,11 +130,12 @@ impl LabelTemplate {
         let pattern = Regex::new(&format!("^{pattern}$"))
             .map_err(|error| faults.push(Fault::new(path, format!("cannot be matched: {error}"))))
             .ok()?;
-        Some(Self(pattern))
+        let text = text.to_owned();
+        Some(Self { pattern, text })
     }
 
     fn resource(&self, label: &str) -> Option<GroupResource> {
-        let captures = self.0.captures(label)?;
+        let captures = self.pattern.captures(label)?;
         let group = captures.name("group").map_or("", |group| group.as_str());
         Some(GroupResource {
             group: group.to_owned(),
