@@ -7,6 +7,7 @@ mod association;
 mod naming;
 mod needed;
 mod request;
+mod resources;
 mod template;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::model::selector::Selector;
 use association::Association;
 use naming::Naming;
 pub use request::RequestError;
+pub use resources::{NoLabel, ResourceRules, UsageQueries, UsageQuery};
 pub use template::TemplateError;
 use template::{Template, Values};
 

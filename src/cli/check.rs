@@ -47,7 +47,9 @@ impl Check {
         let core = Core::build(&config, Arc::new(NoObjects), Arc::new(StaticMapper))?;
         let offers = self.offers(&config).await?;
         let mut unusable = 0;
-        for (id, problem) in core.provider.check_rules() {
+        let rules = core.provider.check_rules().into_iter();
+        let rules = rules.map(|(id, problem)| (id.to_string(), problem));
+        for (id, problem) in rules.chain(core.check_resource_rules()) {
             match problem {
                 None => anstream::println!("{id}: ok"),
                 Some(problem) => {
@@ -66,8 +68,8 @@ impl Check {
                 }
             }
         }
-        if config.resource_rules.is_some() {
-            anstream::println!("resourceRules: read, and not served by this version");
+        if config.resource_rules.is_some() && !config.resource_metrics {
+            anstream::println!("resourceRules: read, and not served without resourceMetrics: true");
         }
         for job in &config.scrape.scrape_configs {
             if job.tls_config.insecure_skip_verify {

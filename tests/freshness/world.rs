@@ -105,6 +105,7 @@ pub(crate) async fn observe(
     core.start(None, &tasks);
     let router = api::router(Arc::new(Api {
         provider: Arc::clone(&core.provider),
+        resources: None,
         queries: Arc::new(QueryApi::new(
             Arc::clone(&core.queries),
             QueryLimits::default(),
