@@ -347,11 +347,12 @@ mod tests {
         let hole = hole.local_addr().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let works = listener.local_addr().unwrap();
-        let whole = Duration::from_millis(600);
+        let whole = Duration::from_millis(1_500);
         let begun = Instant::now();
         let stream = connect_any(&[hole, works], begun + whole).await.unwrap();
         assert_eq!(stream.unwrap().peer_addr().unwrap(), works);
-        assert!(begun.elapsed() >= whole / 3, "{:?}", begun.elapsed());
+        let took = begun.elapsed();
+        assert!(whole / 3 <= took && took < whole, "{took:?}");
 
         let begun = Instant::now();
         let failed = connect_any(&[hole], begun + whole).await.unwrap();
