@@ -511,7 +511,7 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 9] = [
+    const MAY_NAME_IT: [(&str, &str); 10] = [
         (
             "src/cluster/connect.rs",
             "refuses a kubeconfig that says it",
@@ -528,6 +528,7 @@ fn verification_is_turned_off_nowhere() {
             "src/cli/kubelet.rs",
             "sets it for metrics-server's flag that says so",
         ),
+        ("src/cli/check.rs", "warns of it"),
         ("src/scrape/client.rs", "does what a job chose, and warns"),
         ("tests/scraping/secured.rs", "sees what that does"),
         ("src/config/scrape/tests.rs", "sees that it is read"),

@@ -103,13 +103,19 @@ impl Check {
 /// What works, and should be known before it is applied.
 fn warnings(config: &Config) -> Vec<String> {
     let jobs = config.scrape.scrape_configs.iter().enumerate();
-    let believing = jobs.filter(|(_, job)| job.tls_config.insecure_skip_verify);
-    believing
-        .map(|(index, job)| {
-            let path = format!("scrape.scrape_configs[{index}].tls_config.insecure_skip_verify");
-            let name = &job.job_name;
-            format!("{path}: warning: whoever answers for a target of {name} is believed, and gets its credentials")
-        })
+    let jobs = jobs.map(|(index, job)| {
+        let path = format!("scrape_configs[{index}]");
+        (
+            path,
+            format!("a target of {}", job.job_name),
+            &job.tls_config,
+        )
+    });
+    let kubelet = &config.scrape.kubelet.tls_config;
+    let kubelet = ("kubelet".to_owned(), "a kubelet".to_owned(), kubelet);
+    jobs.chain([kubelet])
+        .filter(|(.., tls)| tls.insecure_skip_verify)
+        .map(|(path, what, _)| format!("scrape.{path}.tls_config.insecure_skip_verify: warning: whoever answers for {what} is believed, and gets its credentials"))
         .collect()
 }
 
