@@ -213,7 +213,7 @@ fn store_limits<'a>(
 ) -> Limits {
     let needs = |rule: &Rule| {
         let example = rule.render("series", "label=\"x\"", "label");
-        longest_range(&example) + rule.max_age.unwrap_or(default_max_age)
+        longest_range(&example.unwrap_or_default()) + rule.max_age.unwrap_or(default_max_age)
     };
     let mut limits = Limits::default();
     limits.retention = rules
@@ -249,7 +249,8 @@ fn kept_metrics<'a>(config: &Config, rules: impl Iterator<Item = &'a Rule>) -> K
 fn needed_names<'a>(rules: impl Iterator<Item = &'a Rule>) -> NeededNames {
     NeededNames::new(rules.flat_map(|rule| {
         let series = selectors(&rule.series_query).unwrap_or_default();
-        let queried = selectors(&rule.query_for_names()).unwrap_or_default();
+        let queried = rule.query_for_names().unwrap_or_default();
+        let queried = selectors(&queried).unwrap_or_default();
         let needed = series.first().map(|series| rule.needed(series, &queried));
         needed.unwrap_or_default()
     }))
