@@ -123,10 +123,11 @@ fn answers(c: &mut Criterion) {
         runtime.block_on(provider.refresh(NOW));
         let router = api::router(Arc::new(Api {
             provider,
+            resources: None,
             queries: Arc::new(queries),
             health: Health::new(Vec::new()),
             own_metrics: Box::new(String::new),
-            now: || NOW,
+            now: Box::new(|| NOW),
             discovery: Discovery::default(),
         }));
         let uri = format!(

@@ -12,10 +12,13 @@ mod negotiation;
 mod parameters;
 mod path;
 pub mod prometheus;
+mod protobuf;
 mod refusal;
+mod resource_metrics;
 pub mod status;
 mod version;
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -26,13 +29,14 @@ use axum::response::Response;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, StatusCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
+use crate::provider::resources::ResourceMetrics;
 
 pub use health::{Check, Health, Note};
-use negotiation::{Encoding, wants_pretty};
+use negotiation::{Encoding, Offered, wants_pretty};
 use path::Target;
 use prometheus::QueryApi;
 use status::{Details, failure};
@@ -41,6 +45,8 @@ use status::{Details, failure};
 pub struct Api {
     /// Metric values and the catalog of what is offered.
     pub provider: Arc<Provider>,
+    /// CPU and memory of pods and nodes, where `metrics.k8s.io` is served.
+    pub resources: Option<Arc<ResourceMetrics>>,
     /// Prometheus's API.
     pub queries: Arc<QueryApi>,
     /// What `/livez` and `/readyz` check.
@@ -48,7 +54,7 @@ pub struct Api {
     /// The process's own metrics in OpenMetrics text.
     pub own_metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The clock.
-    pub now: fn() -> Timestamp,
+    pub now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// Discovery documents made from the catalog.
     pub discovery: Discovery,
 }
@@ -148,17 +154,22 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
         Target::ExternalMetric { namespace, metric } => {
             external_metrics::respond(&api, &namespace, &metric, uri.query(), &reply).await
         }
+        Target::ResourceMetrics { version, question } => match &api.resources {
+            Some(source) => {
+                resource_metrics::respond(&api, source, version, &question, uri.query(), &reply)
+                    .await
+            }
+            None => not_found(),
+        },
         Target::BadMetricPath => bad_request("invalid request path"),
-        Target::Prometheus(_) | Target::Unknown => {
-            let message = "the server could not find the requested resource";
-            failure(
-                StatusCode::NOT_FOUND,
-                "NotFound",
-                message,
-                Some(Details::default()),
-            )
-        }
+        Target::Prometheus(_) | Target::Unknown => not_found(),
     }
+}
+
+fn not_found() -> Response {
+    let message = "the server could not find the requested resource";
+    let details = Some(Details::default());
+    failure(StatusCode::NOT_FOUND, "NotFound", message, details)
 }
 
 /// How the client wants its answer.
@@ -170,14 +181,37 @@ struct Reply<'a> {
 impl Reply<'_> {
     /// The object as JSON, or 406 where the client takes none.
     fn json(&self, code: StatusCode, object: &impl Serialize) -> Response {
-        match negotiation::choose(self.accept) {
-            Some(Encoding::Json) => json(code, object, self.pretty),
-            None => {
-                let message = "only the following media types are accepted: application/json";
-                failure(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message, None)
-            }
+        match negotiation::choose(self.accept, Offered::JSON) {
+            Some(_) => json(code, object, self.pretty),
+            None => not_acceptable(Offered::JSON),
         }
     }
+
+    /// The object as JSON, or as what `protobuf` makes; 406 where the client takes neither.
+    fn json_or(
+        &self,
+        code: StatusCode,
+        object: &impl Serialize,
+        protobuf: impl FnOnce() -> Vec<u8>,
+    ) -> Response {
+        match negotiation::choose(self.accept, Offered::PROTOBUF) {
+            Some(Encoding::Protobuf) => {
+                let media_type = HeaderValue::from_static(protobuf::MEDIA_TYPE);
+                respond(code, media_type, protobuf())
+            }
+            Some(_) => json(code, object, self.pretty),
+            None => not_acceptable(Offered::PROTOBUF),
+        }
+    }
+}
+
+fn not_acceptable(offered: Offered) -> Response {
+    let message = if offered.protobuf {
+        "only the following media types are accepted: application/json, application/vnd.kubernetes.protobuf"
+    } else {
+        "only the following media types are accepted: application/json"
+    };
+    failure(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message, None)
 }
 
 fn bad_request(message: &str) -> Response {
@@ -203,6 +237,11 @@ fn respond(code: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
+}
+
+/// For fields whose text is what `Display` gives.
+fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 fn own_metrics(api: &Api) -> Response {

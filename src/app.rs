@@ -10,6 +10,7 @@ mod reload;
 mod reviewer;
 pub mod serve;
 mod tasks;
+pub mod trial;
 
 pub use self::core::{BuildError, Core};
 pub use front::{Front, Opened, open};

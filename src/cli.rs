@@ -2,6 +2,7 @@
 
 mod certs;
 mod check;
+mod kubelet;
 mod query;
 mod serve;
 

@@ -21,8 +21,8 @@ mod fake_api;
 
 pub use connect::{ConnectError, connect};
 pub use follow::Health;
-pub use mapper::{StaticMapper, discover};
-pub use objects::{Objects, watch_objects};
+pub use mapper::{StaticMapper, discover, discover_once};
+pub use objects::{Metered, Objects, watch_metered, watch_objects};
 pub use trust::{Trust, watch_trust};
 
 /// Log directives that silence the Kubernetes crates: they report every failed attempt, while this room reports a

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use rules::{DiscoveryRule, ResourceRules};
-use scrape::{ScrapeConfig, units};
+use scrape::{Preset, ScrapeConfig, units};
 
 /// The whole file. Every key has a default, so that an empty file serves the GPU metrics of a dcgm-exporter.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -24,7 +24,10 @@ pub struct Config {
     pub rules: Vec<DiscoveryRule>,
     /// Rules for `external.metrics.k8s.io`, of the same form.
     pub external_rules: Vec<DiscoveryRule>,
-    /// Rules for `metrics.k8s.io`. Read and checked for their form; this version does not serve that API.
+    /// Whether `metrics.k8s.io` is served, in place of metrics-server: CPU and memory of pods and nodes, from the preset kubelet
+    /// or, where there are `resourceRules`, by those. Default `false`.
+    pub resource_metrics: bool,
+    /// The queries behind `metrics.k8s.io`, as in prometheus-adapter. Without them kubelets are the source.
     pub resource_rules: Option<ResourceRules>,
     /// The age past which a sample does not count, for rules that do not say otherwise. Default: two and a half intervals of
     /// the slowest scrape job, but at least `45s`.
@@ -107,10 +110,16 @@ impl Config {
 
     /// What is wrong with the values at the top; sections and rules are judged where they are compiled.
     pub fn validate(&self) -> Vec<Fault> {
-        let zero = self.max_age.is_some_and(|age| age.is_zero());
-        zero.then(|| Fault::new("maxAge", "must be more than 0"))
-            .into_iter()
-            .collect()
+        let mut faults = Vec::new();
+        if self.max_age.is_some_and(|age| age.is_zero()) {
+            faults.push(Fault::new("maxAge", "must be more than 0"));
+        }
+        let kubelets = self.scrape.presets.contains(&Preset::Kubelet);
+        if self.resource_metrics && self.resource_rules.is_none() && !kubelets {
+            let message = "needs kubelet in scrape.presets, or resourceRules";
+            faults.push(Fault::new("resourceMetrics", message));
+        }
+        faults
     }
 
     /// How long ago the targets behind an answer may have been scraped; zero turns scrapes on demand off.

@@ -12,8 +12,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::model::freshness::Freshness;
+use crate::model::labels::Labels;
+use crate::model::matcher::Matcher;
+use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
-pub use crate::promql::{Point, ResultType};
+pub use crate::promql::{Point, ResultType, Wanted};
 
 /// A query at one point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,4 +127,31 @@ pub trait Engine: Send + Sync {
 
     /// A number that changes when series appear or go; `None` where the engine cannot tell.
     fn generation(&self) -> Option<u64>;
+}
+
+/// Samples as they were scraped, each with its own time and of a target that is known: for what PromQL does not tell apart.
+pub trait Scraped: Send + Sync {
+    /// Calls `visit` with each series that a target of `job` shows and that meets all `matchers`: its labels, and those of its
+    /// samples that are wanted, oldest first. A stale marker among them ends what is before it.
+    ///
+    /// The job is that of the target, not a label: no page can claim it.
+    fn visit_job(
+        &self,
+        job: &str,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    );
+
+    /// The targets of `job`.
+    fn targets_of(&self, job: &str) -> Vec<ScrapedTarget>;
+}
+
+/// A target, and how scraping it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapedTarget {
+    /// The Kubernetes object behind it where there is one, such as `node gpu-1`.
+    pub object: Option<String>,
+    /// Since when it gives no samples, and why.
+    pub down: Option<(Timestamp, String)>,
 }

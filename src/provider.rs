@@ -7,6 +7,7 @@ mod catalog;
 mod error;
 mod external;
 mod plan;
+pub mod resources;
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -8,6 +8,7 @@ mod naming;
 mod needed;
 mod quoted;
 mod request;
+mod resources;
 mod template;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use association::Association;
 use naming::Naming;
 use request::Matchers;
 pub use request::RequestError;
+pub use resources::{ResourceRules, UsageError, UsageQueries, UsageQuery};
 pub use template::TemplateError;
 use template::{Template, Values};
 

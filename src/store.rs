@@ -154,19 +154,23 @@ impl Store {
         });
     }
 
-    /// As [`Store::select`], for a `visit` that may take its time: it sees what `copy` took of the samples, one target's after
-    /// the other's, and meanwhile neither scrapes nor other readers wait. Series that come or go in between may be missed.
+    /// As [`Store::select`] in the targets that `of` accepts, for a `visit` that may take its time: it sees what `copy` took of
+    /// the samples, one target's after the other's, and meanwhile neither scrapes nor other readers wait. Series that come or go
+    /// in between may be missed.
     pub fn select_copies(
         &self,
+        of: impl Fn(&TargetInfo) -> bool,
         matchers: &[Matcher],
         copy: impl Fn(Samples<'_>, &mut Vec<Sample>),
         mut visit: impl FnMut(&Labels, &[Sample]),
     ) {
         let mut found: Vec<Vec<(SeriesId, Labels)>> = Vec::new();
         let index = self.index.read();
-        Index::visit_by_block(&index.find(matchers), |_, _, entries| {
+        Index::visit_by_block(&index.find(matchers), |block, _, entries| {
             let place = |entry: &&Entry| (entry.id, entry.labels.clone());
-            found.push(entries.iter().map(place).collect());
+            if of(&block.info) {
+                found.push(entries.iter().map(place).collect());
+            }
         });
         drop(index);
         let mut samples: Vec<Sample> = Vec::new();

@@ -16,10 +16,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
+use crate::provider::resources::{Missing, ResourceMetrics};
 use crate::scrape::Statistics;
 use crate::store::Store;
 
 pub use reloads::Reloads;
+/// Most nodes that are named as missing: names are the cluster's, and each is a series.
+const NAMED_NODES: usize = 50;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,7 @@ impl OwnMetrics {
         statistics: Arc<Statistics>,
         store: Arc<Store>,
         provider: Arc<Provider>,
+        resources: Option<Arc<ResourceMetrics>>,
         register: impl FnOnce(&mut Registry),
     ) -> Self {
         let mut registry = Registry::with_prefix("gpu_metrics_adapter");
@@ -68,6 +72,7 @@ impl OwnMetrics {
             statistics,
             store,
             provider,
+            resources,
         }));
         register(&mut registry);
         Self { registry }
@@ -87,6 +92,7 @@ struct Rooms {
     statistics: Arc<Statistics>,
     store: Arc<Store>,
     provider: Arc<Provider>,
+    resources: Option<Arc<ResourceMetrics>>,
 }
 
 impl std::fmt::Debug for Rooms {
@@ -141,6 +147,12 @@ impl Collector for Rooms {
                 Some(&Unit::Seconds),
                 &ConstGauge::new(age),
             )?;
+        }
+        if let Some(resources) = &self.resources {
+            let (_, missing) = resources.missing(Timestamp::now());
+            let help = "Nodes without CPU and memory in metrics.k8s.io";
+            encoder.gauge("nodes_missing", help, missing.len())?;
+            encoder.missing_nodes(&missing)?;
         }
         encoder.counter("scrapes", "Scrapes that gave samples", counts.succeeded)?;
         encoder.counter(
@@ -205,6 +217,17 @@ impl Encoder<'_, '_> {
     fn gauge(&mut self, name: &str, help: &str, value: usize) -> Result<(), std::fmt::Error> {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         self.with_unit(name, help, None, &ConstGauge::new(value))
+    }
+
+    fn missing_nodes(&mut self, missing: &[Missing]) -> Result<(), std::fmt::Error> {
+        let one = ConstGauge::new(1_i64);
+        let help = "The first of those nodes, each with 1";
+        let kind = one.metric_type();
+        let mut family = self.0.encode_descriptor("node_missing", help, None, kind)?;
+        for it in missing.iter().take(NAMED_NODES) {
+            one.encode(family.encode_family(&[("node", &*it.node)])?)?;
+        }
+        Ok(())
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {

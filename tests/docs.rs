@@ -144,11 +144,13 @@ fn the_examples_of_the_reference_pass_check() {
         let name = format!("gpu-metrics-adapter-{}-{index}.yaml", std::process::id());
         let file = std::env::temp_dir().join(name);
         fs::write(&file, example).expect("a temporary file");
-        let output = Command::new(env!("CARGO_BIN_EXE_gpu-metrics-adapter"))
-            .arg("check")
-            .arg(&file)
-            .output()
-            .expect("the program runs");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-metrics-adapter"));
+        command.arg("check");
+        if example.starts_with("tests:") {
+            command.args(["manifests/config.yaml", "--test"]);
+            command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        }
+        let output = command.arg(&file).output().expect("the program runs");
         fs::remove_file(&file).expect("removed");
         assert!(output.status.success(), "{output:?}\n{example}");
     }

@@ -454,6 +454,54 @@ fn apis_are_registered_and_their_certificate_is_left_to_the_adapter() {
     );
 }
 
+/// The objects of the component that is applied where it is asked for, as the base's are judged above.
+#[test]
+fn metrics_k8s_io_is_registered_by_a_component_alone() {
+    let kustomization: Value =
+        serde_saphyr::from_str(&read("manifests/kustomization.yaml")).expect("YAML");
+    assert_eq!(kustomization["components"], Value::Null);
+    let text = read("manifests/resource-metrics/apiservices.yaml");
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+    let mut versions = Vec::new();
+    for object in objects {
+        assert_eq!(understood(&object), object);
+        let service: APIService = serde_json::from_value(object).expect("an APIService");
+        let spec = service.spec.expect("a spec");
+        assert_eq!(spec.group.as_deref(), Some("metrics.k8s.io"));
+        let reference = spec.service.expect("a Service");
+        assert_eq!(reference.name.as_deref(), Some(NAME));
+        versions.push((service.metadata.name, spec.version_priority));
+    }
+    let [(first, preferred), (second, other)] = versions.as_slice() else {
+        panic!("{versions:?}")
+    };
+    let names = [first.as_deref(), second.as_deref()];
+    let expected = ["v1beta1.metrics.k8s.io", "v1.metrics.k8s.io"];
+    assert_eq!(names, expected.map(Some));
+    assert!(preferred > other, "the HPA's version is the preferred one");
+
+    let component: Value =
+        serde_saphyr::from_str(&read("manifests/resource-metrics/kustomization.yaml"))
+            .expect("YAML");
+    let patches = component["patches"].as_array().expect("patches");
+    let patched = |kind: &str| -> Value {
+        let patch = patches.iter().find(|it| it["target"]["kind"] == kind);
+        let text = patch.and_then(|it| it["patch"].as_str()).expect("a patch");
+        let operations: Value = serde_saphyr::from_str(text).expect("YAML");
+        operations[0]["value"].clone()
+    };
+    let help = adapter(&["serve", "--help"]);
+    let help = String::from_utf8(help.stdout).expect("text");
+    let flag = patched("Deployment");
+    assert!(help.contains(flag.as_str().expect("a flag")), "{flag}");
+    let rule: PolicyRule = serde_json::from_value(patched("ClusterRole")).expect("a rule");
+    let expected = expected.map(|name| format!("apiregistration.k8s.io apiservices/{name}"));
+    let expected = expected
+        .each_ref()
+        .map(|it| (&**it, "get list watch patch"));
+    assert_eq!(rights([rule]), written(&expected));
+}
+
 /// Prose may name the setting, and so may the code that refuses it or takes it out; nothing else.
 #[test]
 fn verification_is_turned_off_nowhere() {
@@ -463,7 +511,7 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 8] = [
+    const MAY_NAME_IT: [(&str, &str); 9] = [
         (
             "src/cluster/connect.rs",
             "refuses a kubeconfig that says it",
@@ -475,6 +523,10 @@ fn verification_is_turned_off_nowhere() {
         (
             "src/config/scrape/http.rs",
             "reads a job's own choice, as Prometheus has it",
+        ),
+        (
+            "src/cli/kubelet.rs",
+            "sets it for metrics-server's flag that says so",
         ),
         ("src/scrape/client.rs", "does what a job chose, and warns"),
         ("tests/scraping/secured.rs", "sees what that does"),

@@ -13,11 +13,12 @@ use crate::model::time::Timestamp;
 use crate::provider::{MetricAnswer, MetricQuestion, MetricValue, Objects};
 
 use super::discovery::CUSTOM_LIST;
-use super::list::{List, as_text};
+use super::list::List;
 use super::path::{MetricPath, Version};
+use super::protobuf::Message;
 use super::refusal::refuse;
 use super::status::Details;
-use super::{Api, Reply, bad_request, parameters};
+use super::{Api, Reply, as_text, bad_request, parameters};
 
 /// Answers one question.
 pub(super) async fn respond(
@@ -88,7 +89,8 @@ fn list(
             selector: selector.as_ref(),
         };
         let items = answer.values.iter().map(item).collect();
-        return reply.json(StatusCode::OK, &List::new(CUSTOM_LIST, version, items));
+        let list = List::new(CUSTOM_LIST, version, items);
+        return reply.json_or(StatusCode::OK, &list, || list.protobuf(V1Beta1::write));
     }
     let item = |value| V1Beta2 {
         described_object: described(answer, &api_version, value),
@@ -100,7 +102,8 @@ fn list(
         value: &value.value,
     };
     let items = answer.values.iter().map(item).collect();
-    reply.json(StatusCode::OK, &List::new(CUSTOM_LIST, version, items))
+    let list = List::new(CUSTOM_LIST, version, items);
+    reply.json_or(StatusCode::OK, &list, || list.protobuf(V1Beta2::write))
 }
 
 /// `describedObject`: an `ObjectReference`.
@@ -127,6 +130,19 @@ fn described<'a>(
     }
 }
 
+impl Described<'_> {
+    /// An `ObjectReference`.
+    fn write(&self, reference: &mut Message) {
+        reference.text(1, self.kind);
+        reference.text(2, self.namespace.unwrap_or_default());
+        reference.text(3, self.name);
+        reference.text(4, "");
+        reference.text(5, self.api_version);
+        reference.text(6, "");
+        reference.text(7, "");
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct V1Beta2<'a> {
@@ -136,6 +152,20 @@ struct V1Beta2<'a> {
     timestamp: Timestamp,
     #[serde(serialize_with = "as_text")]
     value: &'a Quantity,
+}
+
+impl V1Beta2<'_> {
+    fn write(&self, message: &mut Message) {
+        message.message(1, |reference| self.described_object.write(reference));
+        message.message(2, |metric| {
+            metric.text(1, self.metric.name);
+            if let Some(selector) = self.metric.selector {
+                metric.message(2, |message| selector.write(message));
+            }
+        });
+        message.time(3, self.timestamp);
+        message.quantity(5, self.value);
+    }
 }
 
 #[derive(Serialize)]
@@ -157,6 +187,18 @@ struct V1Beta1<'a> {
     selector: Option<&'a SelectorBody>,
 }
 
+impl V1Beta1<'_> {
+    fn write(&self, message: &mut Message) {
+        message.message(1, |reference| self.described_object.write(reference));
+        message.text(2, self.metric_name);
+        message.time(3, self.timestamp);
+        message.quantity(5, self.value);
+        if let Some(selector) = self.selector {
+            message.message(6, |message| selector.write(message));
+        }
+    }
+}
+
 /// `metav1.LabelSelector`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -175,6 +217,23 @@ struct SelectorExpression {
     values: Vec<String>,
 }
 
+impl SelectorBody {
+    fn write(&self, message: &mut Message) {
+        for (key, value) in &self.match_labels {
+            message.entry(1, key, |entry| entry.text(2, value));
+        }
+        for expression in &self.match_expressions {
+            message.message(2, |message| {
+                message.text(1, &expression.key);
+                message.text(2, expression.operator);
+                for value in &expression.values {
+                    message.text(3, value);
+                }
+            });
+        }
+    }
+}
+
 impl From<&LabelSelector> for SelectorBody {
     fn from(selector: &LabelSelector) -> Self {
         let expression = |expression: &LabelExpression| SelectorExpression {
@@ -186,5 +245,65 @@ impl From<&LabelSelector> for SelectorBody {
             match_labels: selector.match_labels.clone(),
             match_expressions: selector.match_expressions.iter().map(expression).collect(),
         }
+    }
+}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::header::CONTENT_TYPE;
+
+    use super::*;
+    use crate::api::protobuf;
+    use crate::model::objects::{GroupResource, ObjectRef, ResourceKind};
+    use crate::model::selector::Selector;
+
+    /// What Go's own encoder made of the same list.
+    #[tokio::test]
+    async fn the_hpa_is_given_the_protobuf_that_go_writes() {
+        let answer = MetricAnswer {
+            kind: ResourceKind {
+                resource: GroupResource::core("pods"),
+                version: "v1".to_owned(),
+                kind: "Pod".to_owned(),
+                namespaced: true,
+            },
+            values: vec![MetricValue {
+                object: ObjectRef {
+                    namespace: Some(Arc::from("demo")),
+                    name: "web-0".into(),
+                },
+                value: Quantity::from_millis(40_500),
+                timestamp: Timestamp::from_millis(1_795_464_000_000),
+            }],
+        };
+        let reply = Reply {
+            accept: "application/vnd.kubernetes.protobuf, */*",
+            pretty: false,
+        };
+        let response = list(Version::CustomV1Beta2, "sm_util", None, &answer, &reply);
+        assert_eq!(response.headers()[CONTENT_TYPE], protobuf::MEDIA_TYPE);
+        let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
+        let golden = include_bytes!("../../tests/fixtures/protobuf/cm2b.pb");
+        assert_eq!(body.expect("a short body"), golden[..]);
+
+        // A selector, as `LabelSelector{1 matchLabels, 2 matchExpressions}`, in the field that is v1beta1's.
+        let selector = Selector::parse("gpu=0,zone in (a,b)").expect("valid");
+        let selector = selector.to_label_selector().expect("one that has a form");
+        let response = list(
+            Version::CustomV1Beta1,
+            "sm_util",
+            Some(&selector),
+            &answer,
+            &reply,
+        );
+        let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
+        let body = body.expect("a short body");
+        let written =
+            b"\x32\x1c\x0a\x08\x0a\x03gpu\x12\x010\x12\x10\x0a\x04zone\x12\x02In\x1a\x01a\x1a\x01b";
+        assert!(
+            body.windows(written.len()).any(|it| it == written),
+            "{body:?}"
+        );
     }
 }

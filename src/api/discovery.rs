@@ -1,7 +1,7 @@
 //! What is served: groups, versions, resources, in Kubernetes' old and aggregated forms.
 //!
-//! Made from the catalog, once for each of its states, and kept. Only `get` is ever listed: with `list` or `watch` the
-//! garbage collector and the namespace controller would come and ask for more.
+//! Made from the catalog, once for each of its states, and kept. Of metrics only `get` is listed, of CPU and memory `list` too, which
+//! kubectl needs: with `watch` or `delete` the garbage collector and the namespace controller would come and ask for more.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,8 +17,8 @@ use serde::Serialize;
 use crate::provider::{Catalog, Offer};
 
 use super::negotiation::wants_aggregated_discovery;
-use super::path::{Target, Version, groups};
-use super::{Api, Reply, respond as reply_with};
+use super::path::{RESOURCE_GROUP, Target, Version, groups};
+use super::{Api, Reply, not_found, respond as reply_with};
 
 /// The content type of the aggregated document, without which kube-apiserver falls back to the old one.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -39,25 +39,27 @@ struct Documents {
     etag: HeaderValue,
     custom: Vec<Resource>,
     external: Vec<Resource>,
+    resource: Vec<Resource>,
 }
 
 impl Discovery {
-    fn documents(&self, catalog: Arc<Catalog>) -> Arc<Documents> {
+    fn documents(&self, api: &Api) -> Arc<Documents> {
+        let catalog = api.provider.catalog();
         if let Some(kept) = self.kept.load_full()
             && Arc::ptr_eq(&kept.catalog, &catalog)
         {
             return kept;
         }
-        let documents = Arc::new(Documents::new(catalog));
+        let documents = Arc::new(Documents::new(catalog, api.resources.is_some()));
         self.kept.store(Some(Arc::clone(&documents)));
         documents
     }
 }
 
 impl Documents {
-    fn new(catalog: Arc<Catalog>) -> Self {
-        let mut body =
-            serde_json::to_vec(&GroupDiscoveryList::new(&catalog)).expect("our own types are JSON");
+    fn new(catalog: Arc<Catalog>, resource_metrics: bool) -> Self {
+        let list = GroupDiscoveryList::new(&catalog, resource_metrics);
+        let mut body = serde_json::to_vec(&list).expect("our own types are JSON");
         body.push(b'\n');
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
@@ -67,18 +69,26 @@ impl Documents {
             singular_name: "",
             namespaced: offer.kind.namespaced,
             kind: CUSTOM_LIST,
-            verbs: ["get"],
+            verbs: &["get"],
         };
         let external = |metric: &Arc<str>| Resource {
             name: metric.to_string(),
             singular_name: "",
             namespaced: true,
             kind: EXTERNAL_LIST,
-            verbs: ["get"],
+            verbs: &["get"],
+        };
+        let resource = |(name, kind, namespaced): (&str, _, _)| Resource {
+            name: name.to_owned(),
+            singular_name: "",
+            namespaced,
+            kind,
+            verbs: &["get", "list"],
         };
         Self {
             custom: catalog.offers().map(custom).collect(),
             external: catalog.external_metrics().map(external).collect(),
+            resource: METERED.map(resource).into(),
             aggregated: body.into(),
             etag: HeaderValue::from_str(&etag).expect("hexadecimal digits in quotes"),
             catalog,
@@ -92,16 +102,21 @@ pub(super) fn respond(
     reply: &Reply<'_>,
     headers: &HeaderMap,
 ) -> Response {
+    let served = || served(api.resources.is_some());
+    let find = |name: &str| served().find(|(group, _)| *group == name);
     match target {
-        Target::Paths => reply.json(StatusCode::OK, &Paths { paths: paths() }),
+        Target::Paths => {
+            let paths = paths(served());
+            reply.json(StatusCode::OK, &Paths { paths })
+        }
         Target::Groups if wants_aggregated_discovery(reply.accept) => {
-            aggregated(&api.discovery.documents(api.provider.catalog()), headers)
+            aggregated(&api.discovery.documents(api), headers)
         }
         Target::Groups => {
             let list = GroupList {
                 kind: "APIGroupList",
                 api_version: "v1",
-                groups: groups().map(|(_, versions)| Group::of(versions)).collect(),
+                groups: served().map(|(_, versions)| Group::of(versions)).collect(),
             };
             let mut response = reply.json(StatusCode::OK, &list);
             response
@@ -109,8 +124,8 @@ pub(super) fn respond(
                 .insert(VARY, HeaderValue::from_static("Accept"));
             response
         }
-        Target::GroupVersion(version) => {
-            let documents = api.discovery.documents(api.provider.catalog());
+        Target::GroupVersion(version) if find(version.group()).is_some() => {
+            let documents = api.discovery.documents(api);
             let list = ResourceList {
                 kind: "APIResourceList",
                 api_version: "v1",
@@ -118,23 +133,29 @@ pub(super) fn respond(
                 resources: match version {
                     Version::CustomV1Beta1 | Version::CustomV1Beta2 => &documents.custom,
                     Version::ExternalV1Beta1 => &documents.external,
+                    Version::ResourceV1Beta1 | Version::ResourceV1 => &documents.resource,
                 },
             };
             reply.json(StatusCode::OK, &list)
         }
-        Target::Group(name) => {
-            let (_, versions) = groups()
-                .find(|(group, _)| group == name)
-                .expect("a path names a group only where it is served");
-            let group = Group {
-                kind: Some("APIGroup"),
-                api_version: Some("v1"),
-                ..Group::of(versions)
-            };
-            reply.json(StatusCode::OK, &group)
-        }
-        _ => unreachable!("no other target is a document of discovery"),
+        Target::Group(name) => match find(name) {
+            Some((_, versions)) => {
+                let group = Group {
+                    kind: Some("APIGroup"),
+                    api_version: Some("v1"),
+                    ..Group::of(versions)
+                };
+                reply.json(StatusCode::OK, &group)
+            }
+            None => not_found(),
+        },
+        _ => not_found(),
     }
+}
+
+/// The groups that are served, each with its versions; that of CPU and memory where it is asked for.
+fn served(resource_metrics: bool) -> impl Iterator<Item = (&'static str, &'static [Version])> {
+    groups().filter(move |(group, _)| resource_metrics || *group != RESOURCE_GROUP)
 }
 
 /// The aggregated document, or 304 where the client has it (aggregator `handler_discovery.go` asks once a minute).
@@ -156,9 +177,9 @@ fn aggregated(documents: &Documents, headers: &HeaderMap) -> Response {
 }
 
 /// Everything that can be asked without a name in it.
-fn paths() -> Vec<String> {
+fn paths<'a>(groups: impl Iterator<Item = (&'a str, &'a [Version])>) -> Vec<String> {
     let mut paths = vec!["/apis".to_owned()];
-    for (group, versions) in groups() {
+    for (group, versions) in groups {
         paths.push(format!("/apis/{group}"));
         let of_group = versions.iter();
         paths.extend(of_group.map(|version| format!("/apis/{}", version.group_version())));
@@ -168,6 +189,12 @@ fn paths() -> Vec<String> {
     paths.sort_unstable();
     paths
 }
+
+/// The resources of `metrics.k8s.io`: name, kind, whether it is in namespaces.
+const METERED: [(&str, &str, bool); 2] = [
+    ("nodes", "NodeMetrics", false),
+    ("pods", "PodMetrics", true),
+];
 
 #[derive(Serialize)]
 struct Paths {
@@ -235,7 +262,7 @@ struct Resource {
     singular_name: &'static str,
     namespaced: bool,
     kind: &'static str,
-    verbs: [&'static str; 1],
+    verbs: &'static [&'static str],
 }
 
 /// `APIGroupDiscoveryList` (`k8s.io/api/apidiscovery/v2`).
@@ -267,7 +294,7 @@ struct VersionDiscovery<'a> {
     freshness: &'static str,
 }
 
-/// A metric outside of any object; or a resource that exists only for its subresources, the metrics.
+/// A resource. One of custom metrics exists only for its subresources, the metrics; an external metric is one itself.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ResourceDiscovery<'a> {
@@ -296,12 +323,13 @@ struct ResponseKind {
 }
 
 impl<'a> GroupDiscoveryList<'a> {
-    fn new(catalog: &'a Catalog) -> Self {
+    fn new(catalog: &'a Catalog, resource_metrics: bool) -> Self {
         let version = |version: &Version| VersionDiscovery {
             version: version.name(),
             resources: match version {
                 Version::CustomV1Beta1 | Version::CustomV1Beta2 => of_objects(catalog),
                 Version::ExternalV1Beta1 => external(catalog),
+                Version::ResourceV1Beta1 | Version::ResourceV1 => METERED.map(metered).into(),
             },
             freshness: "Current",
         };
@@ -313,16 +341,27 @@ impl<'a> GroupDiscoveryList<'a> {
             kind: "APIGroupDiscoveryList",
             api_version: "apidiscovery.k8s.io/v2",
             metadata: Metadata { name: None },
-            items: groups().map(group).collect(),
+            items: served(resource_metrics).map(group).collect(),
         }
     }
 }
 
-fn response(kind: &'static str) -> ResponseKind {
+const fn response(kind: &'static str) -> ResponseKind {
     ResponseKind {
         group: "",
         version: "",
         kind,
+    }
+}
+
+fn metered((name, kind, namespaced): (&str, &'static str, bool)) -> ResourceDiscovery<'static> {
+    ResourceDiscovery {
+        resource: name.to_owned(),
+        response_kind: response(kind),
+        scope: if namespaced { "Namespaced" } else { "Cluster" },
+        singular_resource: "",
+        verbs: &["get", "list"],
+        subresources: Vec::new(),
     }
 }
 

@@ -11,11 +11,12 @@ use crate::model::time::Timestamp;
 use crate::provider::{ExternalAnswer, ExternalQuestion, ExternalValue};
 
 use super::discovery::EXTERNAL_LIST;
-use super::list::{List, as_text};
+use super::list::List;
 use super::path::Version;
+use super::protobuf::Message;
 use super::refusal::refuse;
 use super::status::Details;
-use super::{Api, Reply, bad_request, parameters};
+use super::{Api, Reply, as_text, bad_request, parameters};
 
 /// Answers one question.
 pub(super) async fn respond(
@@ -52,7 +53,7 @@ fn list(answer: &ExternalAnswer, reply: &Reply<'_>) -> Response {
     let item = |value| V1Beta1::new(&answer.metric, value);
     let items = answer.values.iter().map(item).collect();
     let list = List::new(EXTERNAL_LIST, Version::ExternalV1Beta1, items);
-    reply.json(StatusCode::OK, &list)
+    reply.json_or(StatusCode::OK, &list, || list.protobuf(V1Beta1::write))
 }
 
 #[derive(Serialize)]
@@ -74,5 +75,15 @@ impl<'a> V1Beta1<'a> {
             timestamp: value.timestamp,
             value: &value.value,
         }
+    }
+
+    /// `ExternalMetricValue{1 metricName, 2 metricLabels, 3 timestamp, 5 value}`.
+    fn write(&self, message: &mut Message) {
+        message.text(1, self.metric_name);
+        for (key, value) in &self.metric_labels {
+            message.entry(2, key, |entry| entry.text(2, value));
+        }
+        message.time(3, self.timestamp);
+        message.quantity(5, self.value);
     }
 }

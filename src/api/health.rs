@@ -27,12 +27,12 @@ pub struct Check {
     pub test: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
-/// Something to be told in the detailed list that readiness does not depend on.
+/// Something that is told with the detailed list of `/readyz`, and that readiness does not depend on.
 pub struct Note {
-    /// Its name in the list, such as `config`.
+    /// Its name in the list.
     pub name: &'static str,
-    /// What is not well, if anything is.
-    pub complaint: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// What there is to say, in one line.
+    pub text: Box<dyn Fn() -> String + Send + Sync>,
 }
 
 /// What health is made of.
@@ -44,10 +44,8 @@ pub struct Health {
 impl Health {
     /// Ready while all `checks` hold.
     pub fn new(checks: Vec<Check>) -> Self {
-        Self {
-            checks,
-            notes: Vec::new(),
-        }
+        let notes = Vec::new();
+        Self { checks, notes }
     }
 
     /// The same, which tells these too.
@@ -89,13 +87,9 @@ pub(super) fn respond(health: &Health, probe: Probe, query: Option<&str>) -> Res
                 Err(reason) => writeln!(text, "[-]{check} failed: {reason}"),
             };
         }
-        if probe == Probe::Readyz {
-            for note in &health.notes {
-                let _ = match (note.complaint)() {
-                    None => writeln!(text, "[+]{} ok", note.name),
-                    Some(complaint) => writeln!(text, "[+]{} ok, though {complaint}", note.name),
-                };
-            }
+        let notes = health.notes.iter().filter(|_| probe == Probe::Readyz);
+        for Note { name, text: note } in notes {
+            let _ = writeln!(text, "[+]{name} ok: {}", note());
         }
         let _ = writeln!(
             text,

@@ -1,10 +1,9 @@
 //! The lists that metrics are answered with.
 
-use std::fmt::Display;
-
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::path::Version;
+use super::protobuf::{self, Message};
 
 /// A list of values, as Kubernetes writes lists.
 #[derive(Serialize)]
@@ -28,12 +27,14 @@ impl<T> List<T> {
             items,
         }
     }
-}
 
-/// Quantities and times stand as texts.
-pub(super) fn as_text<T: Display, S: Serializer>(
-    value: &T,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+    /// The list in protobuf, where `write` writes an item.
+    pub(super) fn protobuf(&self, write: impl Fn(&T, &mut Message)) -> Vec<u8> {
+        protobuf::object(self.api_version, self.kind, |list| {
+            list.list_meta(1);
+            for item in &self.items {
+                list.message(2, |message| write(item, message));
+            }
+        })
+    }
 }

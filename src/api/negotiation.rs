@@ -3,10 +3,53 @@
 use http::HeaderMap;
 use http::header::USER_AGENT;
 
+use super::protobuf::MEDIA_TYPE;
+
 /// An encoding that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     Json,
+    Protobuf,
+    /// A `Table` of `meta.k8s.io`, in JSON.
+    Table(TableVersion),
+}
+
+/// A version of `meta.k8s.io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TableVersion {
+    V1,
+    V1Beta1,
+}
+
+impl TableVersion {
+    pub(super) const fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// What there is besides JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offered {
+    pub(super) protobuf: bool,
+    pub(super) table: bool,
+}
+
+impl Offered {
+    pub(super) const JSON: Self = Self {
+        protobuf: false,
+        table: false,
+    };
+    pub(super) const PROTOBUF: Self = Self {
+        protobuf: true,
+        table: false,
+    };
+    pub(super) const EVERYTHING: Self = Self {
+        protobuf: true,
+        table: true,
+    };
 }
 
 /// One clause of an `Accept` header.
@@ -25,18 +68,24 @@ impl Clause<'_> {
     }
 }
 
-/// The encoding for this `Accept`: the client's first clause that is served. An empty header takes anything; a clause that
-/// asks for a transformation (`as=Table`) is passed over.
-pub(super) fn choose(accept: &str) -> Option<Encoding> {
+/// The encoding for this `Accept`: the client's first clause that is served. An empty header takes anything, and so does one
+/// that takes all types: JSON. A clause that asks for a transformation (`as=Table`) which is not offered is passed over.
+pub(super) fn choose(accept: &str, offered: Offered) -> Option<Encoding> {
     if accept.trim().is_empty() {
         return Some(Encoding::Json);
     }
-    let served = |clause: &Clause<'_>| {
-        let takes_json = matches!(
-            clause.media_type,
-            "application/json" | "application/*" | "*/*"
-        );
-        (takes_json && clause.parameter("as").is_none()).then_some(Encoding::Json)
+    let served = |clause: &Clause<'_>| match (clause.media_type, clause.parameter("as")) {
+        ("application/json" | "application/*" | "*/*", None) => Some(Encoding::Json),
+        (MEDIA_TYPE, None) => offered.protobuf.then_some(Encoding::Protobuf),
+        ("application/json", Some("Table")) if offered.table => {
+            let version = match (clause.parameter("g")?, clause.parameter("v")?) {
+                ("meta.k8s.io", "v1") => TableVersion::V1,
+                ("meta.k8s.io", "v1beta1") => TableVersion::V1Beta1,
+                _ => return None,
+            };
+            Some(Encoding::Table(version))
+        }
+        _ => None,
     };
     clauses(accept).iter().find_map(served)
 }
@@ -112,7 +161,8 @@ mod tests {
             "application/vnd.kubernetes.protobuf, */*",
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
         ] {
-            assert_eq!(choose(accept), Some(Encoding::Json), "{accept}");
+            let chosen = choose(accept, Offered::JSON);
+            assert_eq!(chosen, Some(Encoding::Json), "{accept}");
         }
         for accept in [
             "application/vnd.kubernetes.protobuf",
@@ -120,7 +170,58 @@ mod tests {
             "application/json;as=Table",
             "*/*;q=0",
         ] {
-            assert_eq!(choose(accept), None, "{accept}");
+            assert_eq!(choose(accept, Offered::JSON), None, "{accept}");
+        }
+    }
+
+    #[test]
+    fn of_what_is_offered_the_most_wanted_is_given() {
+        const KUBECTL: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let protobuf =
+            |q| format!("application/vnd.kubernetes.protobuf;q={q},application/json;q=0.5");
+        for (accept, offered, expected) in [
+            (
+                "application/vnd.kubernetes.protobuf, */*",
+                Offered::PROTOBUF,
+                Some(Encoding::Protobuf),
+            ),
+            ("application/vnd.kubernetes.protobuf", Offered::JSON, None),
+            (
+                &protobuf("0.9"),
+                Offered::PROTOBUF,
+                Some(Encoding::Protobuf),
+            ),
+            (
+                &protobuf("0.5"),
+                Offered::PROTOBUF,
+                Some(Encoding::Protobuf),
+            ),
+            (&protobuf("0.4"), Offered::PROTOBUF, Some(Encoding::Json)),
+            (&protobuf("0"), Offered::PROTOBUF, Some(Encoding::Json)),
+            ("*/*", Offered::EVERYTHING, Some(Encoding::Json)),
+            (
+                KUBECTL,
+                Offered::EVERYTHING,
+                Some(Encoding::Table(TableVersion::V1)),
+            ),
+            (KUBECTL, Offered::PROTOBUF, Some(Encoding::Json)),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+                Offered::EVERYTHING,
+                Some(Encoding::Table(TableVersion::V1Beta1)),
+            ),
+            (
+                "application/json;as=Table;v=v2;g=meta.k8s.io",
+                Offered::EVERYTHING,
+                None,
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+                Offered::EVERYTHING,
+                None,
+            ),
+        ] {
+            assert_eq!(choose(accept, offered), expected, "{accept} of {offered:?}");
         }
     }
 

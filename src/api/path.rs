@@ -9,20 +9,40 @@ use crate::model::objects::GroupResource;
 use super::health::Probe;
 use super::prometheus::Endpoint;
 
+/// The group of CPU and memory, which is served where that is asked for.
+pub(super) const RESOURCE_GROUP: &str = "metrics.k8s.io";
+
+/// Whose CPU and memory a path asks for; without a name, of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ResourcePath {
+    Nodes {
+        name: Option<String>,
+    },
+    Pods {
+        /// Always there with a name.
+        namespace: Option<String>,
+        name: Option<String>,
+    },
+}
+
 /// A version of a group that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     CustomV1Beta2,
     CustomV1Beta1,
     ExternalV1Beta1,
+    ResourceV1Beta1,
+    ResourceV1,
 }
 
 impl Version {
-    /// Those of a group stand together, the preferred one first.
-    pub(super) const ALL: [Self; 3] = [
+    /// Those of a group stand together, the preferred one first; for CPU and memory it is the one that the HPA asks.
+    pub(super) const ALL: [Self; 5] = [
         Self::CustomV1Beta2,
         Self::CustomV1Beta1,
         Self::ExternalV1Beta1,
+        Self::ResourceV1Beta1,
+        Self::ResourceV1,
     ];
 
     /// `GROUP/VERSION`.
@@ -31,6 +51,8 @@ impl Version {
             Self::CustomV1Beta2 => "custom.metrics.k8s.io/v1beta2",
             Self::CustomV1Beta1 => "custom.metrics.k8s.io/v1beta1",
             Self::ExternalV1Beta1 => "external.metrics.k8s.io/v1beta1",
+            Self::ResourceV1Beta1 => "metrics.k8s.io/v1beta1",
+            Self::ResourceV1 => "metrics.k8s.io/v1",
         }
     }
 
@@ -45,6 +67,15 @@ impl Version {
 
     pub(super) fn name(self) -> &'static str {
         self.split().1
+    }
+
+    /// What a path is below this version that has too few or too many segments. CPU and memory are Kubernetes' own kind of
+    /// resources, which are then not found.
+    fn bad_path(self) -> Target {
+        match self {
+            Self::ResourceV1Beta1 | Self::ResourceV1 => Target::Unknown,
+            _ => Target::BadMetricPath,
+        }
     }
 
     fn parse(group: &str, name: &str) -> Option<Self> {
@@ -93,6 +124,10 @@ pub(super) enum Target {
         namespace: String,
         metric: String,
     },
+    ResourceMetrics {
+        version: Version,
+        question: ResourcePath,
+    },
     /// Below a served version, and with too few or too many segments.
     BadMetricPath,
     /// `/api/v1/…`: Prometheus's API. Kubernetes' own core API has this prefix too, and is not ours.
@@ -132,7 +167,7 @@ pub(super) fn parse(path: &str) -> Result<Target, NotText> {
         ["apis", group, version, rest @ ..] => match (Version::parse(group, version), rest) {
             (None, _) => Target::Unknown,
             (Some(version), []) => Target::GroupVersion(version),
-            (Some(version), rest) => metric(version, rest).unwrap_or(Target::BadMetricPath),
+            (Some(version), rest) => metric(version, rest).unwrap_or(version.bad_path()),
         },
         _ => Target::Unknown,
     })
@@ -151,11 +186,36 @@ fn metric(version: Version, segments: &[&str]) -> Option<Target> {
             })
         }
         (Version::ExternalV1Beta1, _) => None,
+        (Version::ResourceV1Beta1 | Version::ResourceV1, segments) => {
+            let question = resource_path(segments)?;
+            Some(Target::ResourceMetrics { version, question })
+        }
         (version, segments) => {
             let question = metric_path(segments)?;
             Some(Target::CustomMetrics { version, question })
         }
     }
+}
+
+fn resource_path(segments: &[&str]) -> Option<ResourcePath> {
+    let text = |part: &&str| Some((*part).to_owned());
+    Some(match segments {
+        ["nodes"] => ResourcePath::Nodes { name: None },
+        ["nodes", name] => ResourcePath::Nodes { name: text(name) },
+        ["pods"] => ResourcePath::Pods {
+            namespace: None,
+            name: None,
+        },
+        ["namespaces", namespace, "pods"] => ResourcePath::Pods {
+            namespace: text(namespace),
+            name: None,
+        },
+        ["namespaces", namespace, "pods", name] => ResourcePath::Pods {
+            namespace: text(namespace),
+            name: text(name),
+        },
+        _ => return None,
+    })
 }
 
 /// custom-metrics-apiserver `pkg/apiserver/installer/cmhandlers.go`: on namespaces, in a namespace, outside namespaces.
@@ -277,7 +337,33 @@ mod tests {
             ),
             ("/apis/custom.metrics.k8s.io/v1", Target::Unknown),
             ("/apis/custom.metrics.k8s.io/v1/pods/a/b", Target::Unknown),
-            ("/apis/metrics.k8s.io/v1beta1", Target::Unknown),
+            ("/apis/metrics.k8s.io", Target::Group(RESOURCE_GROUP)),
+            (
+                "/apis/metrics.k8s.io/v1",
+                Target::GroupVersion(Version::ResourceV1),
+            ),
+            ("/apis/metrics.k8s.io/v2", Target::Unknown),
+            ("/apis/metrics.k8s.io/v1beta1/pods/a", Target::Unknown),
+            ("/apis/metrics.k8s.io/v1beta1/nodes/a/b", Target::Unknown),
+            (
+                "/apis/metrics.k8s.io/v1beta1/nodes/n1",
+                Target::ResourceMetrics {
+                    version: Version::ResourceV1Beta1,
+                    question: ResourcePath::Nodes {
+                        name: Some("n1".into()),
+                    },
+                },
+            ),
+            (
+                "/apis/metrics.k8s.io/v1beta1/namespaces/demo/pods",
+                Target::ResourceMetrics {
+                    version: Version::ResourceV1Beta1,
+                    question: ResourcePath::Pods {
+                        namespace: Some("demo".into()),
+                        name: None,
+                    },
+                },
+            ),
             ("/api", Target::Unknown),
             ("/openapi/v2", Target::Unknown),
             ("/api/v1/query", Target::Prometheus(Endpoint::Query)),

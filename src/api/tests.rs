@@ -14,15 +14,16 @@ async fn served() -> Router {
     let mut world = world("");
     world.scrape(at(0), &[("qwen-a", "0", 40.5), ("qwen-b", "1", 95.0)]);
     world.provider.refresh(at(0)).await;
-    over(world)
+    over(world, None)
 }
 
-fn over(world: World) -> Router {
+pub(super) fn over(world: World, resources: Option<Arc<ResourceMetrics>>) -> Router {
     let World { provider, target } = world;
     // The series live as long as their target.
     std::mem::forget(target);
     router(Arc::new(Api {
         provider: Arc::new(provider),
+        resources,
         queries: Arc::new(prometheus::QueryApi::new(
             Arc::new(QueryService::over(Store::new(Limits::default()))),
             prometheus::QueryLimits::default(),
@@ -33,10 +34,10 @@ fn over(world: World) -> Router {
         }])
         .with_notes(vec![Note {
             name: "config",
-            complaint: Box::new(|| Some("the file is refused".into())),
+            text: Box::new(|| "the file is in use".into()),
         }]),
         own_metrics: Box::new(|| "# EOF\n".to_owned()),
-        now: || at(5),
+        now: Box::new(|| at(20)),
         discovery: Discovery::default(),
     }))
 }
@@ -76,7 +77,7 @@ async fn lists_are_what_go_writes_to_the_byte() {
         &format!(
             "{V2}/pods/%2A/{METRIC}?labelSelector=app%3Dqwen&metricLabelSelector=ProcessId%3D1"
         ),
-        &[("accept", "application/vnd.kubernetes.protobuf, */*")],
+        &[("accept", "application/json, */*")],
     )
     .await;
     assert_eq!(
@@ -271,7 +272,7 @@ async fn aggregated_discovery_is_sent_once_and_then_by_its_tag() {
 
 #[tokio::test]
 async fn discovery_is_answered_before_anything_was_scraped() {
-    let router = over(world(""));
+    let router = over(world(""), None);
     let (code, _, body) = get(&router, "/apis/custom.metrics.k8s.io/v1beta1", &[]).await;
     assert_eq!(code, StatusCode::OK);
     assert!(body.ends_with("\"resources\":[]}\n"), "{body}");
@@ -284,7 +285,7 @@ async fn health_tells_its_checks_and_liveness_has_none() {
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(
         body,
-        "[+]ping ok\n[-]pod-watch failed: no list yet\n[+]config ok, though the file is refused\nreadyz check failed\n"
+        "[+]ping ok\n[-]pod-watch failed: no list yet\n[+]config ok: the file is in use\nreadyz check failed\n"
     );
     assert_eq!(get(&router, "/readyz?exclude=pod-watch", &[]).await.2, "ok");
     assert_eq!(get(&router, "/livez", &[]).await.2, "ok");
@@ -340,7 +341,7 @@ const EXTERNAL_RULES: &str = r#"
 async fn external_metrics_are_values_under_labels_and_their_names_may_come_in_lower_case() {
     let mut world = world_with_external("", EXTERNAL_RULES);
     world.scrape(at(0), &[("qwen-a", "0", 40.5), ("qwen-b", "1", 95.0)]);
-    let router = over(world);
+    let router = over(world, None);
     let (code, _, body) = get(
         &router,
         &format!("{EXTERNAL}/namespaces/default/busy_gpus"),
@@ -387,7 +388,7 @@ async fn external_metrics_are_values_under_labels_and_their_names_may_come_in_lo
 async fn why_an_external_metric_has_no_value_is_said() {
     let mut world = world_with_external("", EXTERNAL_RULES);
     world.scrape(at(0), &[("qwen-a", "0", 40.5)]);
-    let router = over(world);
+    let router = over(world, None);
     let cases = [
         (
             "namespaces/other/busy_gpus",
@@ -425,7 +426,7 @@ async fn why_an_external_metric_has_no_value_is_said() {
         );
     }
     let (_, _, body) = get(
-        &over(world_with_external("", "")),
+        &over(world_with_external("", ""), None),
         &format!("{EXTERNAL}/namespaces/default/queue_len"),
         &[],
     )

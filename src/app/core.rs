@@ -10,13 +10,18 @@ use tokio_util::sync::CancellationToken;
 use crate::config::rules::DiscoveryRule;
 use crate::config::scrape::Preset;
 use crate::config::{Config, Fault};
+use crate::engine::Engine as _;
+use crate::engine::ResultType;
 use crate::engine::embedded::{Embedded, longest_range, selectors};
 use crate::engine::query::QueryService;
-use crate::model::names::NeededNames;
-use crate::model::objects::{ObjectLister, ResourceMapper};
+use crate::model::names::{NameCondition, NeededNames};
+use crate::model::objects::{MeteredObjects, ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
+use crate::provider::resources::{ResourceMetrics, needed_of_kubelets};
 use crate::provider::{Provider, RuleSet, Settings};
-use crate::rules::{DCGM_EXPORTER_PRESET, INFERENCE_PODS_PRESET, KUBELET_PRESET, Rule};
+use crate::rules::{
+    DCGM_EXPORTER_PRESET, INFERENCE_PODS_PRESET, KUBELET_PRESET, ResourceRules, Rule,
+};
 use crate::scrape::{KeptMetrics, Scraping};
 use crate::store::{Limits, Store};
 use crate::targets::{self, TargetSet};
@@ -45,7 +50,13 @@ pub struct Core {
     pub provider: Arc<Provider>,
     /// The answers to PromQL that no rule asks.
     pub queries: Arc<QueryService>,
+    /// CPU and memory, once [`Core::serve_resource_metrics`] has been called.
+    pub resources: Option<Arc<ResourceMetrics>>,
     jobs: watch::Sender<Vec<targets::Job>>,
+    engine: Arc<Embedded>,
+    mapper: Arc<dyn ResourceMapper>,
+    resource_rules: Option<ResourceRules>,
+    default_max_age: Duration,
 }
 
 /// A configuration, compiled: what the parts of a [`Core`] are told of it.
@@ -54,6 +65,7 @@ struct Compiled {
     jobs: Vec<targets::Job>,
     kept: KeptMetrics,
     limits: Limits,
+    resource_rules: Option<ResourceRules>,
 }
 
 impl Compiled {
@@ -65,6 +77,13 @@ impl Compiled {
             faults.extend(more.into_iter().map(in_section));
             Vec::new()
         });
+        let resource_rules = config.resource_rules.as_ref();
+        let resource_rules =
+            resource_rules.map(|section| ResourceRules::compile(section, longest_range));
+        let resource_rules = resource_rules.transpose().unwrap_or_else(|more| {
+            faults.extend(more);
+            None
+        });
         faults.extend(config.validate());
         if !faults.is_empty() {
             return Err(BuildError(faults));
@@ -75,10 +94,16 @@ impl Compiled {
             .max()
             .unwrap_or(config.scrape.interval);
         let default_max_age = config.default_max_age(slowest);
+        let usage_queries: Vec<String> = resource_rules
+            .iter()
+            .flat_map(ResourceRules::examples)
+            .map(|(_, query)| query)
+            .collect();
         Ok(Self {
-            limits: store_limits(all(&rules), &jobs, default_max_age),
-            kept: kept_metrics(config, all(&rules)),
+            limits: store_limits(all(&rules), &usage_queries, &jobs, default_max_age),
+            kept: kept_metrics(config, all(&rules), &usage_queries),
             jobs,
+            resource_rules,
             settings: Settings {
                 rules,
                 default_max_age,
@@ -103,7 +128,9 @@ impl Core {
             jobs,
             kept,
             limits,
+            resource_rules,
         } = Compiled::new(config)?;
+        let default_max_age = settings.default_max_age;
         let store = Store::new(limits);
         let scraping = Scraping {
             limits: config.scrape.limits.clone(),
@@ -111,19 +138,30 @@ impl Core {
             ..Scraping::into(Arc::clone(&store))
         };
         let demand = Arc::clone(&scraping.demand);
-        let engine = Embedded::new(Arc::clone(&store)).refreshed_by(demand);
+        let engine = Arc::new(Embedded::new(Arc::clone(&store)).refreshed_by(demand));
         let queries = QueryService::over(store).with_metadata(Arc::clone(&scraping.metadata));
-        let provider = Provider::new(settings, Arc::new(engine), lister, mapper);
+        let provider = Provider::new(
+            settings,
+            Arc::clone(&engine) as _,
+            lister,
+            Arc::clone(&mapper),
+        );
         Ok(Self {
             scraping,
             provider: Arc::new(provider),
             queries: Arc::new(queries),
+            resources: None,
             jobs: watch::Sender::new(jobs),
+            engine,
+            mapper,
+            resource_rules,
+            default_max_age,
         })
     }
 
     /// Puts another configuration to work, whole, while everything runs: samples stay, and targets that it leaves as they
-    /// were are scraped on undisturbed. `scrape.limits` stay as they were at the start.
+    /// were are scraped on undisturbed. `scrape.limits`, `resourceMetrics` and
+    /// `resourceRules` stay as they were at the start.
     ///
     /// # Errors
     /// All that is wrong with it; then nothing changes.
@@ -133,6 +171,8 @@ impl Core {
             jobs,
             kept,
             limits,
+            // Whether and how CPU and memory are answered is settled at the start.
+            resource_rules: _,
         } = Compiled::new(config)?;
         self.scraping.store.limit(limits);
         self.scraping.kept.store(Arc::new(kept));
@@ -143,6 +183,41 @@ impl Core {
         });
         self.provider.replace(settings, now).await;
         Ok(())
+    }
+
+    /// Has CPU and memory of `objects` answered: by `resourceRules`, or from what the preset kubelet scrapes. `config` is that of
+    /// [`Core::build`].
+    pub fn serve_resource_metrics(&mut self, config: &Config, objects: Arc<dyn MeteredObjects>) {
+        let engine = Arc::clone(&self.engine);
+        let resources = match &self.resource_rules {
+            Some(rules) => ResourceMetrics::of_rules(
+                objects,
+                engine,
+                Arc::clone(&self.mapper),
+                rules.clone(),
+                self.default_max_age,
+            ),
+            None => {
+                let name = Preset::Kubelet.name();
+                let jobs = self.jobs.borrow();
+                let job = jobs.iter().find(|job| job.name() == name);
+                let resolution = job.map_or(config.scrape.interval, targets::Job::interval);
+                // Not that of the slowest job: it may be much longer.
+                let max_age = config.default_max_age(resolution);
+                ResourceMetrics::of_kubelets(objects, engine, name, resolution, max_age)
+            }
+        };
+        self.resources = Some(Arc::new(resources));
+    }
+
+    /// What is wrong with the queries of `resourceRules`, by their names.
+    pub fn check_resource_rules(&self) -> Vec<(String, Option<String>)> {
+        let queries = self.resource_rules.iter().flat_map(ResourceRules::examples);
+        let check = |(id, query): (String, String)| {
+            let problem = self.engine.check(&query, ResultType::Vector).err();
+            (id, problem.map(|error| error.to_string()))
+        };
+        queries.map(check).collect()
     }
 
     /// Starts to find targets, to scrape them, and to keep the catalog. `client` finds the targets that are Kubernetes
@@ -205,9 +280,11 @@ fn all(rules: &RuleSet) -> impl Iterator<Item = &Rule> {
     rules.custom.iter().chain(&rules.external).map(Arc::as_ref)
 }
 
-/// What the store must keep for these rules: samples as old as any of them looks back, of the fastest job too.
+/// What the store must keep for these rules and queries: samples as old as any of them looks back, of the fastest job too. CPU
+/// and memory from kubelets need three times the age limit.
 fn store_limits<'a>(
     rules: impl Iterator<Item = &'a Rule>,
+    queries: &[String],
     jobs: &[targets::Job],
     default_max_age: Duration,
 ) -> Limits {
@@ -218,6 +295,8 @@ fn store_limits<'a>(
     let mut limits = Limits::default();
     limits.retention = rules
         .map(needs)
+        .chain(queries.iter().map(|it| longest_range(it) + default_max_age))
+        .chain([default_max_age * 3])
         .fold(limits.retention, Duration::max)
         .min(LONGEST_RETENTION);
     let fastest = jobs
@@ -234,26 +313,39 @@ fn store_limits<'a>(
 }
 
 /// What is kept of each job.
-fn kept_metrics<'a>(config: &Config, rules: impl Iterator<Item = &'a Rule>) -> KeptMetrics {
+fn kept_metrics<'a>(
+    config: &Config,
+    rules: impl Iterator<Item = &'a Rule>,
+    queries: &[String],
+) -> KeptMetrics {
     let scrape = &config.scrape;
     // The jobs of the presets give no metric another name.
     let presets = scrape.presets.iter();
     let presets = presets.map(|it| (it.name(), scrape.keep, &[][..]));
     let written = scrape.scrape_configs.iter();
     let written = written.map(|job| (&*job.job_name, job.keep, &*job.metric_relabel_configs));
-    KeptMetrics::new(needed_names(rules), presets.chain(written))
+    let mut needed = needed_names(rules);
+    needed.extend(queries.iter().flat_map(|query| {
+        let queried = selectors(query).unwrap_or_default();
+        queried.into_iter().map(|it| NameCondition::of(&it))
+    }));
+    if config.resource_metrics && config.resource_rules.is_none() {
+        needed.extend(needed_of_kubelets());
+    }
+    KeptMetrics::new(NeededNames::new(needed), presets.chain(written))
 }
 
 /// The metrics that these rules need. A rule whose query cannot be evaluated needs its series all the same: its metrics are
 /// offered, and say what it lacks.
-fn needed_names<'a>(rules: impl Iterator<Item = &'a Rule>) -> NeededNames {
-    NeededNames::new(rules.flat_map(|rule| {
+fn needed_names<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<NameCondition> {
+    let of_rule = |rule: &Rule| {
         let series = selectors(&rule.series_query).unwrap_or_default();
         let queried = rule.query_for_names().unwrap_or_default();
         let queried = selectors(&queried).unwrap_or_default();
         let needed = series.first().map(|series| rule.needed(series, &queried));
         needed.unwrap_or_default()
-    }))
+    };
+    rules.flat_map(of_rule).collect()
 }
 
 /// The presets' rules and then the file's, which win.
@@ -298,7 +390,7 @@ mod tests {
             let (rules, faults) = rules(&config);
             assert_eq!(faults, []);
             let jobs = targets::compile(&config.scrape).expect("valid");
-            store_limits(all(&rules), &jobs, Duration::from_secs(45))
+            store_limits(all(&rules), &[], &jobs, Duration::from_secs(45))
         };
         assert_eq!(limits(""), Limits::default());
         let rule = "rules: [{seriesQuery: x, metricsQuery: 'sum(rate(<<.Series>>{<<.LabelMatchers>>}[20m] offset 5m)) by (<<.GroupBy>>)'}]";
@@ -311,7 +403,7 @@ mod tests {
         let text = format!("scrape: {{presets: []}}\nrules: [{rule}]");
         let (rules, faults) = rules(&Config::parse(&text).expect("the form is right"));
         assert_eq!(faults, [], "{rule}");
-        needed_names(all(&rules))
+        NeededNames::new(needed_names(all(&rules)))
     }
 
     #[test]
@@ -380,7 +472,7 @@ mod tests {
     #[test]
     fn the_presets_rules_need_a_few_metrics_of_an_exporter() {
         let (rules, _) = rules(&Config::default());
-        let names = needed_names(all(&rules));
+        let names = NeededNames::new(needed_names(all(&rules)));
         let page = include_str!("../../tests/fixtures/pages/dcgm8.txt");
         let of_page = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let of_page = of_page.filter_map(|line| line.split(' ').next());

@@ -1,5 +1,6 @@
 //! What listens: the API behind authentication, authorization and its bounds.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,12 +8,16 @@ use crate::api::prometheus::{QueryApi, QueryLimits};
 use crate::api::{self, Api, Check, Discovery, Health, Note};
 use crate::auth::{Authenticator, Authorizer};
 use crate::model::time::Timestamp;
+use crate::provider::resources::ResourceMetrics;
 use crate::server::{
     self, Admission, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
 };
 use crate::telemetry::{OwnMetrics, Reloads};
 
 use super::Core;
+
+/// Most nodes that are named as missing.
+const NAMED_NODES: usize = 20;
 
 /// What the API is opened with.
 pub struct Front {
@@ -99,6 +104,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         Arc::clone(&core.scraping.statistics),
         Arc::clone(&core.scraping.store),
         Arc::clone(&core.provider),
+        core.resources.clone(),
         |registry| {
             queries.register(registry);
             if let Some(reloads) = &reloads {
@@ -107,17 +113,19 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
             metrics.register(registry.sub_registry_with_prefix("server"));
         },
     );
-    let note = |reloads: Reloads| Note {
+    let file = reloads.map(|reloads| Note {
         name: "config",
-        complaint: Box::new(move || reloads.complaint()),
-    };
-    let notes = reloads.into_iter().map(note).collect();
+        text: Box::new(move || reloads.text()),
+    });
+    let notes = file.into_iter();
+    let notes = notes.chain(core.resources.iter().map(missing)).collect();
     let api = Arc::new(Api {
         provider: Arc::clone(&core.provider),
+        resources: core.resources.clone(),
         queries: Arc::new(queries),
         health: Health::new(checks).with_notes(notes),
         own_metrics: Box::new(move || own.text()),
-        now: Timestamp::now,
+        now: Box::new(Timestamp::now),
         discovery: Discovery::default(),
     });
     let debug = match debug_address {
@@ -134,4 +142,24 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
     let protected = server::protected(guarded, Protection::default(), &metrics);
     let api = server::serve(listen, protected).await?;
     Ok(Opened { api, debug })
+}
+
+/// Which nodes have no CPU and memory to tell. It is told and not a condition of readiness, which never depends on data.
+fn missing(resources: &Arc<ResourceMetrics>) -> Note {
+    let resources = Arc::clone(resources);
+    let text = move || {
+        let (nodes, missing) = resources.missing(Timestamp::now());
+        let mut text = format!("{} of {nodes} nodes are measured", nodes - missing.len());
+        for it in missing.iter().take(NAMED_NODES) {
+            let _ = write!(text, "; {}: {}", it.node, it.reason);
+        }
+        if missing.len() > NAMED_NODES {
+            let _ = write!(text, "; and {} more", missing.len() - NAMED_NODES);
+        }
+        text
+    };
+    Note {
+        name: "resource-metrics",
+        text: Box::new(text),
+    }
 }

@@ -21,9 +21,24 @@ const LOOK: Duration = Duration::from_secs(2);
 /// The largest file; a ConfigMap has at most 1 MiB.
 const MOST_BYTES: u64 = 4 << 20;
 
+/// A configuration file and what the command line says besides.
+#[derive(Clone)]
+pub struct ConfigFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Puts in what flags say, which counts more.
+    pub flags: Arc<dyn Fn(&mut Config) + Send + Sync>,
+}
+
+impl std::fmt::Debug for ConfigFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
 /// Follows one file.
 pub(super) struct Reload {
-    path: PathBuf,
+    file: ConfigFile,
     core: Arc<Core>,
     reloads: Reloads,
     /// The file as it was looked at last, good or not; the first time it is taken for what the process started with.
@@ -33,9 +48,9 @@ pub(super) struct Reload {
 
 impl Reload {
     /// `config` is what `core` was built from: what stood in the file at the start.
-    pub(super) fn new(path: PathBuf, config: Config, core: Arc<Core>, reloads: Reloads) -> Self {
+    pub(super) fn new(file: ConfigFile, config: Config, core: Arc<Core>, reloads: Reloads) -> Self {
         Self {
-            path,
+            file,
             core,
             reloads,
             seen: None,
@@ -61,7 +76,7 @@ impl Reload {
             Err(reason) => Err(reason.clone()),
         };
         self.seen = Some(text);
-        let file = self.path.display();
+        let file = self.file.path.display();
         match result {
             Ok(false) => {}
             Ok(true) => {
@@ -77,16 +92,23 @@ impl Reload {
 
     /// Whether this is another configuration than the one in use, and then it is in use.
     async fn put_to_work(&mut self, text: &str) -> Result<bool, String> {
-        let config = Config::parse(text)?;
-        let complained = self.reloads.complaint().is_some();
+        let mut config = Config::parse(text)?;
+        (self.file.flags)(&mut config);
+        let complained = self.reloads.refused().is_some();
         if config == self.config {
             // The file is as it was before a change for the worse.
             return Ok(complained);
         }
         let applied = self.core.apply(&config, Timestamp::now()).await;
         applied.map_err(|error| error.to_string())?;
-        if config.scrape.limits != self.config.scrape.limits {
-            warn!("scrape.limits changed; they are taken up by the next start");
+        let settled = |config: &Config| {
+            let resources = (config.resource_metrics, config.resource_rules.clone());
+            (config.scrape.limits.clone(), resources)
+        };
+        if settled(&config) != settled(&self.config) {
+            warn!(
+                "of scrape.limits, resourceMetrics and resourceRules something changed; the next start takes it up"
+            );
         }
         self.config = config;
         Ok(true)
@@ -94,7 +116,7 @@ impl Reload {
 
     async fn read(&self) -> Result<String, String> {
         let read = async {
-            let file = tokio::fs::File::open(&self.path).await?;
+            let file = tokio::fs::File::open(&self.file.path).await?;
             let mut text = String::new();
             file.take(MOST_BYTES + 1).read_to_string(&mut text).await?;
             Ok::<_, std::io::Error>(text)
@@ -130,7 +152,9 @@ mod tests {
             let core = Core::build(&config, Arc::new(NoObjects), Arc::new(StaticMapper));
             let core = Arc::new(core.expect("valid"));
             let reloads = Reloads::new(Timestamp::from_millis(1));
-            let reload = Reload::new(path, config, Arc::clone(&core), reloads.clone());
+            let flags = Arc::new(|_: &mut Config| {});
+            let file = ConfigFile { path, flags };
+            let reload = Reload::new(file, config, Arc::clone(&core), reloads.clone());
             Self {
                 reload,
                 core,
@@ -139,7 +163,7 @@ mod tests {
         }
 
         async fn write(&mut self, text: &str) {
-            std::fs::write(&self.reload.path, text).expect("a temporary file");
+            std::fs::write(&self.reload.file.path, text).expect("a temporary file");
             self.reload.look().await;
         }
 
@@ -151,7 +175,7 @@ mod tests {
 
     impl Drop for Scene {
         fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.reload.path);
+            let _ = std::fs::remove_file(&self.reload.file.path);
         }
     }
 
@@ -165,7 +189,7 @@ mod tests {
         assert!(scene.rules().is_empty());
         scene.write(ONE).await;
         assert_eq!(scene.rules(), ["rules[0]"]);
-        assert_eq!(scene.reloads.complaint(), None);
+        assert_eq!(scene.reloads.refused(), None);
         for (text, reason) in [
             ("rules: [", "line 1"),
             (
@@ -175,18 +199,18 @@ mod tests {
         ] {
             scene.write(text).await;
             assert_eq!(scene.rules(), ["rules[0]"], "{text}");
-            let complaint = scene.reloads.complaint().expect("a complaint");
+            let (_, complaint) = scene.reloads.refused().expect("a refusal");
             assert!(complaint.contains(reason), "{complaint}");
         }
         scene.write(ONE).await;
-        assert_eq!(scene.reloads.complaint(), None, "as before the bad ones");
-        std::fs::remove_file(&scene.reload.path).expect("it was there");
+        assert_eq!(scene.reloads.refused(), None, "as before the bad ones");
+        std::fs::remove_file(&scene.reload.file.path).expect("it was there");
         scene.reload.look().await;
-        let complaint = scene.reloads.complaint().expect("a complaint");
+        let (_, complaint) = scene.reloads.refused().expect("a refusal");
         assert!(complaint.contains("cannot be read"), "{complaint}");
         assert_eq!(scene.rules(), ["rules[0]"]);
         scene.write(NONE).await;
         assert!(scene.rules().is_empty());
-        assert_eq!(scene.reloads.complaint(), None);
+        assert_eq!(scene.reloads.refused(), None);
     }
 }

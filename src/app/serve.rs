@@ -19,7 +19,7 @@ use crate::cluster::connect::ConnectError;
 pub use crate::cluster::registration::ServiceName;
 use crate::cluster::registration::{Registered, Registration};
 use crate::cluster::trust::TrustState;
-use crate::cluster::{self, Objects};
+use crate::cluster::{self, Metered, Objects};
 use crate::config::Config;
 use crate::model::time::Timestamp;
 use crate::server::{
@@ -30,6 +30,7 @@ use crate::telemetry::Reloads;
 
 use super::identity::OwnCertificate;
 pub use super::identity::OwnCertificateError;
+pub use super::reload::ConfigFile;
 use super::reload::Reload;
 use super::reviewer::ClusterReviewer;
 use super::{BuildError, Core, Front, Tasks, open};
@@ -39,6 +40,13 @@ const API_SERVICES: [Registered; 3] = [
     registered("v1beta1.custom.metrics.k8s.io", true),
     registered("v1beta2.custom.metrics.k8s.io", true),
     registered("v1beta1.external.metrics.k8s.io", false),
+];
+
+/// Those that are ours, too, where resource metrics are served.
+const RESOURCE_API_SERVICES: [Registered; 2] = [
+    registered("v1beta1.metrics.k8s.io", true),
+    // kube-apiserver has it from the version on in which metrics.k8s.io is stable; an HPA asks the other.
+    registered("v1.metrics.k8s.io", true),
 ];
 
 const fn registered(name: &'static str, expected: bool) -> Registered {
@@ -58,7 +66,7 @@ pub struct Settings {
     /// The configuration.
     pub config: Config,
     /// The file it stands in, to be followed.
-    pub config_file: Option<PathBuf>,
+    pub config_file: Option<ConfigFile>,
     /// The kubeconfig outside a cluster; inside, the service account is used.
     pub kubeconfig: Option<PathBuf>,
     /// Where to listen.
@@ -114,21 +122,35 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     tasks.spawn("pod watch", watches.run(tasks.token()));
     let (mapper, discovery) = cluster::discover(client.clone());
     tasks.spawn("discovery", discovery.run(tasks.token()));
-    let core = Core::build(&settings.config, Arc::clone(&objects) as _, mapper)?;
-    let core = Arc::new(core);
-    let reloads = settings.config_file.clone().map(|path| {
-        let reloads = Reloads::new(Timestamp::now());
-        let config = settings.config.clone();
-        let reload = Reload::new(path, config, Arc::clone(&core), reloads.clone());
-        tasks.spawn("reload", reload.run(tasks.token()));
-        reloads
-    });
+    let mut core = Core::build(&settings.config, Arc::clone(&objects) as _, mapper)?;
     for (rule, problem) in core.provider.check_rules() {
         if let Some(problem) = problem {
             warn!(%rule, problem, "rule cannot be evaluated; its metrics say so");
         }
     }
+    let metered = settings.config.resource_metrics.then(|| {
+        let (metered, watches) = cluster::watch_metered(client.clone());
+        tasks.spawn("metered watch", watches.run(tasks.token()));
+        core.serve_resource_metrics(&settings.config, Arc::clone(&metered) as _);
+        metered
+    });
+    for (rule, problem) in core.check_resource_rules() {
+        if let Some(problem) = problem {
+            warn!(
+                rule,
+                problem, "query cannot be evaluated; metrics.k8s.io says so"
+            );
+        }
+    }
+    let core = Arc::new(core);
     core.start(Some(client.clone()), &tasks);
+    let reloads = settings.config_file.clone().map(|file| {
+        let reloads = Reloads::new(Timestamp::now());
+        let config = settings.config.clone();
+        let reload = Reload::new(file, config, Arc::clone(&core), reloads.clone());
+        tasks.spawn("reload", reload.run(tasks.token()));
+        reloads
+    });
 
     let reviewer = Arc::new(ClusterReviewer {
         client: client.clone(),
@@ -155,7 +177,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         listen,
         authenticator: Arc::clone(&authenticator),
         authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
-        checks: checks(authenticator, trust, objects),
+        checks: checks(authenticator, trust, objects, metered),
         reloads,
         debug_address: settings.debug_address,
     };
@@ -209,9 +231,13 @@ async fn certificate(
         return Ok(certificate);
     }
     let own = OwnCertificate::load(client.clone(), settings.service.clone()).await?;
+    let mut names = API_SERVICES.to_vec();
+    if settings.config.resource_metrics {
+        names.extend(RESOURCE_API_SERVICES);
+    }
     let registration = Registration::new(
         client.clone(),
-        &API_SERVICES,
+        names,
         settings.service.clone(),
         own.authority(),
     );
@@ -252,6 +278,7 @@ fn checks(
     authenticator: Arc<Authenticator>,
     trust: cluster::Trust,
     objects: Arc<Objects>,
+    metered: Option<Arc<Metered>>,
 ) -> Vec<Check> {
     let started = Instant::now();
     let trust = move || {
@@ -276,10 +303,11 @@ fn checks(
         ))
     };
     let first_list = move || {
-        if objects.synced() || started.elapsed() > FIRST_LIST {
+        let metered = metered.as_ref().is_none_or(|it| it.synced());
+        if objects.synced() && metered || started.elapsed() > FIRST_LIST {
             return Ok(());
         }
-        Err("waiting for the first list of pods and namespaces".to_owned())
+        Err("waiting for the first lists of pods, namespaces and nodes".to_owned())
     };
     vec![
         Check {

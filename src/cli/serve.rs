@@ -3,15 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 
-use crate::app::serve::{RunError, ServiceName, Settings};
+use crate::app::serve::{ConfigFile, RunError, ServiceName, Settings};
 use crate::config::Config;
 use crate::config::scrape::units::parse_duration;
 use crate::{cluster, telemetry};
+
+use super::kubelet::KubeletFlags;
 
 /// The namespace of a pod, as its service account knows it.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -47,6 +50,11 @@ pub(super) struct Serve {
     /// debugging: without TLS and without authentication.
     #[arg(long, value_parser = loopback)]
     debug_address: Option<SocketAddr>,
+    /// Serve metrics.k8s.io too, in place of metrics-server, as resourceMetrics of the configuration does.
+    #[arg(long)]
+    resource_metrics: bool,
+    #[command(flatten)]
+    kubelet: KubeletFlags,
     /// How long to go on serving after the signal to stop, so that no client is sent to a replica that is gone.
     #[arg(long, default_value = "5s", value_parser = duration)]
     shutdown_delay_duration: Duration,
@@ -86,7 +94,7 @@ impl FromStr for Service {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "must be a duration such as 5s or 1m30s".to_owned())
 }
 
@@ -108,13 +116,19 @@ impl Serve {
         };
         telemetry::start_logging(format, &self.log, cluster::LOG_DIRECTIVES)
             .map_err(|reason| anyhow!("--log {}: {reason}", self.log))?;
-        let config = match &self.config {
+        let mut config = match &self.config {
             Some(path) => Config::load(path)?,
             None => Config::default(),
         };
+        let (resource_metrics, kubelet) = (self.resource_metrics, self.kubelet);
+        let flags = Arc::new(move |config: &mut Config| {
+            config.resource_metrics |= resource_metrics;
+            kubelet.apply(&mut config.scrape.kubelet);
+        });
+        flags(&mut config);
         let settings = Settings {
             config,
-            config_file: self.config,
+            config_file: self.config.map(|path| ConfigFile { path, flags }),
             kubeconfig: self.kubeconfig,
             address: SocketAddr::new(self.bind_address, self.secure_port),
             service: self

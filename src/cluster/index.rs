@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use kube::core::ObjectMeta;
 use tokio::sync::watch;
 
-use crate::model::objects::{ObjectLabels, ObjectRef, Owner};
+use crate::model::objects::{LabelledObject, ObjectLabels, ObjectRef, Owner};
 
 /// The objects of one kind, as last known.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Entry {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Traits {
     /// Their labels.
-    pub labels: ObjectLabels,
+    pub labels: Arc<ObjectLabels>,
     /// Who controls them.
     pub owner: Option<Owner>,
 }
@@ -62,8 +62,29 @@ impl Index {
     pub fn list(
         &self,
         namespace: Option<&str>,
-        mut matches: impl FnMut(&Traits) -> bool,
+        matches: impl FnMut(&Traits) -> bool,
     ) -> Option<Vec<ObjectRef>> {
+        self.each(namespace, matches, |object, _| object)
+    }
+
+    /// As [`Index::list`], with the labels.
+    pub fn list_labelled(
+        &self,
+        namespace: Option<&str>,
+        matches: impl FnMut(&Traits) -> bool,
+    ) -> Option<Vec<LabelledObject>> {
+        self.each(namespace, matches, |object, labels| LabelledObject {
+            object,
+            labels: Arc::clone(labels),
+        })
+    }
+
+    fn each<T>(
+        &self,
+        namespace: Option<&str>,
+        mut matches: impl FnMut(&Traits) -> bool,
+        make: impl Fn(ObjectRef, &Arc<ObjectLabels>) -> T,
+    ) -> Option<Vec<T>> {
         let snapshot = self.current.load();
         let snapshot = snapshot.as_deref()?;
         let mut found = Vec::new();
@@ -77,10 +98,11 @@ impl Index {
                 };
                 last = Some((&entry.traits, selected));
                 if selected {
-                    found.push(ObjectRef {
+                    let object = ObjectRef {
                         namespace: namespace.cloned(),
                         name: Arc::clone(&entry.name),
-                    });
+                    };
+                    found.push(make(object, &entry.traits.labels));
                 }
             }
         };
@@ -227,7 +249,7 @@ impl IndexWriter {
             kind: it.kind,
             name: it.name,
         });
-        let labels = meta.labels.unwrap_or_default();
+        let labels = Arc::new(meta.labels.unwrap_or_default());
         let entry = Entry {
             name: meta.name?.into(),
             traits: self.shared.share(Traits { labels, owner }),

@@ -7,7 +7,7 @@ mod discovered;
 
 use crate::model::objects::{GroupResource, ResourceKind, ResourceMapper};
 
-pub use discovered::{DiscoveredMapper, Discovery, discover};
+pub use discovered::{DiscoveredMapper, Discovery, discover, discover_once};
 
 /// The resources that metrics are asked about most, as a fixed table: all there is where no cluster is at hand.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,5 +1,5 @@
-//! The cluster's objects: watched as metadata only, listed from memory. Pods and namespaces always; others from the first
-//! question for them until nobody has asked for a while.
+//! The cluster's objects: watched as metadata only, listed from memory. Pods and namespaces always; running pods and nodes
+//! where their CPU and memory are served; others from the first question for them until nobody has asked for a while.
 
 mod others;
 
@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::follow::{Follow, Health, everything};
 use super::index::{Index, IndexWriter, Traits, index};
 use crate::model::objects::{
-    GroupResource, ListError, ObjectLister, ObjectRef, Owner, ResourceKind,
+    GroupResource, LabelledObject, ListError, MeteredObjects, ObjectLister, ObjectRef, Owner,
+    ResourceKind,
 };
 use crate::model::selector::Selector;
 
@@ -31,6 +32,13 @@ pub struct Objects {
     pods: Watched,
     namespaces: Watched,
     others: Others,
+}
+
+/// Running pods and nodes, as last known: what resource metrics are told of. A list takes no lock and makes no request.
+#[derive(Debug)]
+pub struct Metered {
+    pods: Watched,
+    nodes: Watched,
 }
 
 #[derive(Debug)]
@@ -47,6 +55,12 @@ pub struct ObjectWatches {
     others: OthersWatches,
 }
 
+/// The watches that fill a [`Metered`]; they do nothing until they are run.
+pub struct MeteredWatches {
+    pods: Filling<PartialObjectMeta<Pod>>,
+    nodes: Filling<PartialObjectMeta<Node>>,
+}
+
 struct Filling<K> {
     follow: Follow<K>,
     writer: IndexWriter,
@@ -55,8 +69,10 @@ struct Filling<K> {
 /// The objects that `client` may see in all namespaces, and the watches that keep them current.
 pub fn watch_objects(client: Client) -> (Arc<Objects>, ObjectWatches) {
     let core = GroupResource::core;
-    let (pods, filling_pods) = watched(core("pods"), Api::all(client.clone()));
-    let (namespaces, filling_namespaces) = watched(core("namespaces"), Api::all(client.clone()));
+    let pods = Api::all(client.clone());
+    let (pods, filling_pods) = watched(core("pods"), pods, everything());
+    let namespaces = Api::all(client.clone());
+    let (namespaces, filling_namespaces) = watched(core("namespaces"), namespaces, everything());
     let (others, other_watches) = others::others(client);
     let watches = ObjectWatches {
         pods: filling_pods,
@@ -71,11 +87,29 @@ pub fn watch_objects(client: Client) -> (Arc<Objects>, ObjectWatches) {
     (Arc::new(objects), watches)
 }
 
-fn watched<K>(resource: GroupResource, api: Api<K>) -> (Watched, Filling<K>)
+/// The running pods and the nodes, and the watches that keep them current. Metadata has no phase, so the API server selects by
+/// it: a pod that ends leaves this watch.
+pub fn watch_metered(client: Client) -> (Arc<Metered>, MeteredWatches) {
+    let core = GroupResource::core;
+    let running = everything().fields("status.phase=Running");
+    let (pods, filling_pods) = watched(core("pods"), Api::all(client.clone()), running);
+    let (nodes, filling_nodes) = watched(core("nodes"), Api::all(client), everything());
+    let watches = MeteredWatches {
+        pods: filling_pods,
+        nodes: filling_nodes,
+    };
+    (Arc::new(Metered { pods, nodes }), watches)
+}
+
+fn watched<K>(
+    resource: GroupResource,
+    api: Api<K>,
+    config: watcher::Config,
+) -> (Watched, Filling<K>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let follow = Follow::new(resource.to_string(), api, everything());
+    let follow = Follow::new(resource.to_string(), api, config);
     let (writer, index) = index();
     let watched = Watched {
         resource,
@@ -92,6 +126,16 @@ impl ObjectWatches {
             Box::pin(self.pods.run(&cancel)),
             Box::pin(self.namespaces.run(&cancel)),
             Box::pin(self.others.run(&cancel)),
+        );
+    }
+}
+
+impl MeteredWatches {
+    /// Watches until `cancel`.
+    pub async fn run(self, cancel: CancellationToken) {
+        tokio::join!(
+            Box::pin(self.pods.run(&cancel)),
+            Box::pin(self.nodes.run(&cancel))
         );
     }
 }
@@ -119,16 +163,30 @@ impl Watched {
         namespace: Option<&str>,
         matches: impl FnMut(&Traits) -> bool,
     ) -> Result<Vec<ObjectRef>, ListError> {
-        self.index.list(namespace, matches).ok_or_else(|| {
-            let resource = self.resource.clone();
-            match &*self.health.borrow() {
-                Health::Failing { error, .. } => ListError::Failing {
-                    resource,
-                    reason: error.clone(),
-                },
-                Health::Starting | Health::Live => ListError::NotSynced(resource),
-            }
-        })
+        let found = self.index.list(namespace, matches);
+        found.ok_or_else(|| self.not_known())
+    }
+
+    fn labelled(
+        &self,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<LabelledObject>, ListError> {
+        let matches = |traits: &Traits| selector.matches(&traits.labels);
+        let found = self.index.list_labelled(namespace, matches);
+        found.ok_or_else(|| self.not_known())
+    }
+
+    /// Why there is no first list.
+    fn not_known(&self) -> ListError {
+        let resource = self.resource.clone();
+        match &*self.health.borrow() {
+            Health::Failing { error, .. } => ListError::Failing {
+                resource,
+                reason: error.clone(),
+            },
+            Health::Starting | Health::Live => ListError::NotSynced(resource),
+        }
     }
 
     /// Returns when the first list has come, or the watch fails.
@@ -175,6 +233,27 @@ impl Objects {
         }
         let owned = |traits: &Traits| traits.owner.as_ref().is_some_and(|it| owners.contains(it));
         self.pods.list(Some(namespace), owned)
+    }
+}
+
+impl Metered {
+    /// Whether both first lists have come. Once true, it stays true.
+    pub fn synced(&self) -> bool {
+        self.pods.index.synced() && self.nodes.index.synced()
+    }
+}
+
+impl MeteredObjects for Metered {
+    fn running_pods(
+        &self,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<LabelledObject>, ListError> {
+        self.pods.labelled(namespace, selector)
+    }
+
+    fn nodes(&self, selector: &Selector) -> Result<Vec<LabelledObject>, ListError> {
+        self.nodes.labelled(None, selector)
     }
 }
 

@@ -93,19 +93,14 @@ impl Link {
 /// Keeps the CA of our APIServices right; does nothing until it is run.
 pub struct Registration {
     client: Client,
-    names: &'static [Registered],
+    names: Vec<Registered>,
     service: ServiceName,
     link: Link,
 }
 
 impl Registration {
     /// For those of the APIServices `names` that point to `service`.
-    pub fn new(
-        client: Client,
-        names: &'static [Registered],
-        service: ServiceName,
-        link: Link,
-    ) -> Self {
+    pub fn new(client: Client, names: Vec<Registered>, service: ServiceName, link: Link) -> Self {
         let unseen = names.iter().map(|it| (it.name.to_owned(), None)).collect();
         link.bundles.send_replace(Bundles(unseen));
         Self {
@@ -434,12 +429,12 @@ mod tests {
 
     fn running(api: &FakeApi, ca: Option<&str>) -> (Running, CancellationToken) {
         let sender = watch::Sender::new(ca.map(|ca| ca.as_bytes().to_vec()));
-        const NAMES: &[Registered] = &[Registered {
+        let names = vec![Registered {
             name: NAME,
             expected: true,
         }];
         let link = Link::new(sender.subscribe());
-        let registration = Registration::new(api.client(), NAMES, ours(), link.clone());
+        let registration = Registration::new(api.client(), names, ours(), link.clone());
         let cancel = CancellationToken::new();
         tokio::spawn(registration.run(cancel.clone()));
         (Running { ca: sender, link }, cancel)

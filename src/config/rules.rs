@@ -72,7 +72,7 @@ pub struct NameMapping {
     pub as_: String,
 }
 
-/// The two queries behind `metrics.k8s.io`. Read and kept; this version does not serve that API.
+/// The queries behind `metrics.k8s.io`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ResourceRules {
@@ -80,7 +80,7 @@ pub struct ResourceRules {
     pub cpu: ResourceRule,
     /// Memory.
     pub memory: ResourceRule,
-    /// The window that answers carry.
+    /// The time that answers say their CPU is the mean of, where the CPU's query does not look back itself. Default `1m`.
     #[serde(deserialize_with = "units::some_duration")]
     pub window: Option<Duration>,
 }

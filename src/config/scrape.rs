@@ -5,6 +5,7 @@
 mod discovery;
 pub mod http;
 mod job;
+mod kubelet;
 mod refused;
 mod relabel;
 pub mod units;
@@ -18,6 +19,7 @@ pub use discovery::{
     FileSd, KubernetesSd, Namespaces, Role, RoleSelector, SelectorRole, StaticTargets,
 };
 pub use job::{Job, Scheme};
+pub use kubelet::KubeletOptions;
 pub use relabel::{Action, Relabel, anchored};
 
 /// What to scrape, how often, and within which bounds.
@@ -40,6 +42,8 @@ pub struct ScrapeConfig {
     /// Which metrics are kept of the exporters that the presets find: `needed` (the default), those that a rule's
     /// `seriesQuery`, `seriesFilters` and `name` let through and those that its `metricsQuery` names; or `all`.
     pub keep: Keep,
+    /// How the preset kubelet reaches kubelets.
+    pub kubelet: KubeletOptions,
     /// Jobs in Prometheus's syntax (`scrape_configs` of a `prometheus.yml`).
     pub scrape_configs: Vec<Job>,
     /// Bounds on what scraping may cost.
@@ -54,6 +58,7 @@ impl Default for ScrapeConfig {
             presets: Preset::ALL.to_vec(),
             preset_namespaces: Vec::new(),
             keep: Keep::Needed,
+            kubelet: KubeletOptions::default(),
             scrape_configs: Vec::new(),
             limits: ScrapeLimits::default(),
         }
@@ -179,6 +184,7 @@ impl ScrapeConfig {
             let message = format!("is more than half of limits.buffers ({buffers} bytes)");
             faults.push(Fault::new("limits.body_size", message));
         }
+        self.kubelet.validate(self, &mut faults);
         for (index, job) in self.scrape_configs.iter().enumerate() {
             let path = format!("scrape_configs[{index}]");
             job.validate(self, &path, &mut faults);

@@ -17,9 +17,12 @@ use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 use crate::promql::{self, Query, QueryError, ResultType, SeriesReader, Wanted};
-use crate::store::{Samples, Store, TargetStatus};
+use crate::store::{Samples, Store, TargetInfo, TargetStatus};
 
-use super::{Asked, Diagnosis, Engine, EngineError, InstantQuery, Point, SeriesShape, Source};
+use super::{
+    Asked, Diagnosis, Engine, EngineError, InstantQuery, Point, Scraped, ScrapedTarget,
+    SeriesShape, Source,
+};
 
 /// Most memory for compiled queries, in bytes: one per rule, metric and namespace is the usual need, but texts come from
 /// requests too.
@@ -44,6 +47,8 @@ const SINGLE_OBJECTS: usize = 64;
 pub fn longest_range(query: &str) -> Duration {
     Query::compile(query).map_or(Duration::ZERO, |query| query.longest_range())
 }
+
+pub use crate::promql::parse_selector;
 
 /// The matchers of each selector of a query; `None` where the embedded engine does not evaluate it.
 pub fn selectors(query: &str) -> Option<Vec<Vec<Matcher>>> {
@@ -298,6 +303,32 @@ impl Engine for Embedded {
     }
 }
 
+impl Scraped for Embedded {
+    fn visit_job(
+        &self,
+        job: &str,
+        matchers: &[Matcher],
+        wanted: Wanted,
+        visit: &mut dyn FnMut(&Labels, &[Sample]),
+    ) {
+        // Copies: a list of all pods takes a while.
+        let copy = |series: Samples<'_>, into: &mut Vec<Sample>| read(series, wanted, into);
+        let of_job = |target: &TargetInfo| target.job == job;
+        self.store.select_copies(of_job, matchers, copy, visit);
+    }
+
+    fn targets_of(&self, job: &str) -> Vec<ScrapedTarget> {
+        let targets = self.store.targets().into_iter();
+        let of_job = targets.filter(|target| target.info.job == job);
+        of_job
+            .map(|target| ScrapedTarget {
+                object: target.info.object,
+                down: target.health.down.map(|down| (down.since, down.reason)),
+            })
+            .collect()
+    }
+}
+
 /// The store as an evaluation sees it.
 #[derive(Debug)]
 pub struct Reader<'a>(pub &'a Store);
@@ -330,7 +361,7 @@ pub(super) fn read(series: Samples<'_>, wanted: Wanted, into: &mut Vec<Sample>) 
 mod tests {
     use super::*;
     use crate::model::time::Timestamp;
-    use crate::store::{Limits, TargetInfo};
+    use crate::store::Limits;
 
     #[test]
     fn many_dead_targets_of_one_job_do_not_hide_that_of_another() {

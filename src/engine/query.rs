@@ -300,7 +300,7 @@ impl SeriesReader for Copies<'_> {
         visit: &mut dyn FnMut(&Labels, &[Sample]),
     ) {
         let copy = |series: store::Samples<'_>, into: &mut Vec<Sample>| read(series, wanted, into);
-        self.0.select_copies(matchers, copy, visit);
+        self.0.select_copies(|_| true, matchers, copy, visit);
     }
 }
 

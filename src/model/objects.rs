@@ -1,6 +1,6 @@
 //! Kubernetes objects as this program needs them: what kind there is, which one, and with which labels.
 //!
-//! The two traits are the seam between those who answer metric questions and those who watch the cluster.
+//! The traits are the seam between those who answer metric questions and those who watch the cluster.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -159,6 +159,34 @@ impl ObjectLister for NoObjects {
     ) -> Result<Vec<ObjectRef>, ListError> {
         Err(ListError::NotWatched(resource.clone()))
     }
+}
+
+/// An object with its labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelledObject {
+    /// Which one.
+    pub object: ObjectRef,
+    /// Its labels; objects that have the same ones share them.
+    pub labels: Arc<ObjectLabels>,
+}
+
+/// Lists what CPU and memory are told of, from memory.
+pub trait MeteredObjects: Send + Sync {
+    /// The pods in `namespace` (`None`: in all) that run and whose labels match, by namespace, then name.
+    ///
+    /// # Errors
+    /// Where they are not known, as opposed to known to be none.
+    fn running_pods(
+        &self,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<LabelledObject>, ListError>;
+
+    /// The nodes whose labels match, in the order of their names.
+    ///
+    /// # Errors
+    /// As [`MeteredObjects::running_pods`].
+    fn nodes(&self, selector: &Selector) -> Result<Vec<LabelledObject>, ListError>;
 }
 
 /// Knows the cluster's resources by any of their names.

@@ -61,6 +61,11 @@ impl Quantity {
         }
     }
 
+    /// The nearest whole number of bytes, as [`Quantity::from_bytes`]; `None` for what is not a number.
+    pub fn from_bytes_f64(bytes: f64) -> Option<Self> {
+        bytes.is_finite().then(|| Self::from_bytes(rounded(bytes)))
+    }
+
     fn decimal(nanos: i128) -> Self {
         Self {
             nanos: nanos.clamp(-MAX_NANOS, MAX_NANOS),
@@ -74,6 +79,18 @@ impl Quantity {
         let exact = self.nanos % NANOS_PER_MILLI == 0;
         let millis = self.nanos / NANOS_PER_MILLI + if exact { 0 } else { away };
         i64::try_from(millis).expect("the constructors keep nanos within ±MAX_NANOS")
+    }
+}
+
+/// The sum, written as the first is; beyond what a quantity holds it is that bound.
+impl std::ops::Add for Quantity {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            format: self.format,
+            ..Self::decimal(self.nanos + other.nanos)
+        }
     }
 }
 

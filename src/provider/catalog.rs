@@ -104,6 +104,11 @@ impl Catalog {
             .flat_map(BTreeMap::keys)
     }
 
+    /// All offers of external metrics, by name.
+    pub fn external_offers(&self) -> impl Iterator<Item = &Arc<ExternalOffer>> {
+        self.external.values()
+    }
+
     /// The names of the external metrics, sorted.
     pub fn external_metrics(&self) -> impl Iterator<Item = &Arc<str>> {
         self.external.keys()

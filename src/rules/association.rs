@@ -112,6 +112,25 @@ impl Association {
         }
         found
     }
+
+    /// The label that names a resource of the core group, by an override or by the template; the first by name of several.
+    pub(super) fn label(
+        &self,
+        plural: &str,
+        singular: &str,
+        mapper: &dyn ResourceMapper,
+    ) -> Option<String> {
+        let is_it = |(_, resource): &&(String, GroupResource)| {
+            let kind = mapper.resolve(resource);
+            kind.is_some_and(|kind| kind.resource == GroupResource::core(plural))
+        };
+        let named = self.overrides.iter().find(is_it);
+        let template = || {
+            let text = &self.template.as_ref()?.text;
+            Some(text.replace(GROUP, "").replace(RESOURCE, singular))
+        };
+        named.map(|(label, _)| label.clone()).or_else(template)
+    }
 }
 
 impl LabelTemplate {

@@ -44,6 +44,11 @@ impl Matchers {
         self.push(label, equal(label, value), value.to_owned());
     }
 
+    /// Adds `label!=""`.
+    pub(super) fn present(&mut self, label: &str) {
+        self.push(label, format!("{label}!=\"\""), String::new());
+    }
+
     /// Adds the matcher for these object names; none where there are none. Their dots are escaped: `p.1` means no other pod
     /// than `p.1`.
     pub(super) fn names(&mut self, label: &str, names: &[&str]) {

@@ -1,7 +1,7 @@
 //! How jobs speak TLS, and the credentials that go with their requests.
 //!
 //! Files are read again: those of TLS at most once in [`REREAD`], and a configuration of TLS is made anew only where they changed; those
-//! of credentials for each scrape.
+//! of credentials for each scrape. Files of TLS that cannot be used, as when they are half written, leave what worked before.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::scrape::http::{HttpConfig, Secret, TlsConfig, TlsVersion};
 
@@ -37,6 +37,8 @@ struct Made {
     read: Instant,
     pem: Pem,
     tls: Tls,
+    /// Why what the files hold now is not what is used.
+    fault: Option<ScrapeError>,
 }
 
 /// What a job's files of TLS hold, and what is written in their place.
@@ -51,21 +53,18 @@ impl Clients {
     /// How to speak TLS with these settings, with its files as they were a moment ago.
     ///
     /// # Errors
-    /// A file cannot be read, or holds nothing of use.
+    /// A file cannot be read, or holds nothing of use, and never did.
     pub(super) async fn get(&self, config: &Arc<HttpConfig>) -> Result<Tls, ScrapeError> {
         if let Some(tls) = self.fresh(config) {
             return Ok(tls);
         }
-        let pem = Pem::read(&config.tls).await?;
+        let pem = Pem::read(&config.tls).await;
         let mut all = self.0.lock();
         if let Some(made) = all.iter_mut().find(|it| same(&it.config, config)) {
-            if made.pem != pem {
-                made.tls = make(config, &pem)?;
-                made.pem = pem;
-            }
-            made.read = Instant::now();
+            made.renew(pem);
             return Ok(made.tls.clone());
         }
+        let pem = pem?;
         // Under the lock, so that a job's first scrapes do not all make one.
         let tls = make(config, &pem)?;
         if config.tls.insecure_skip_verify {
@@ -76,6 +75,7 @@ impl Clients {
             read: Instant::now(),
             pem,
             tls: tls.clone(),
+            fault: None,
         });
         Ok(tls)
     }
@@ -90,6 +90,30 @@ impl Clients {
         ];
         let unchanging = files.iter().all(|it| it.is_none());
         (unchanging || made.read.elapsed() < REREAD).then(|| made.tls.clone())
+    }
+}
+
+impl Made {
+    /// Takes up what the files hold now, if it can be used.
+    fn renew(&mut self, pem: Result<Pem, ScrapeError>) {
+        self.read = Instant::now();
+        let renewed = pem.and_then(|pem| {
+            if self.pem != pem {
+                self.tls = make(&self.config, &pem)?;
+                self.pem = pem;
+            }
+            Ok(())
+        });
+        let fault = renewed.err();
+        if self.fault != fault {
+            match &fault {
+                Some(error) => {
+                    warn!(%error, "files of tls_config cannot be used; what they held before is")
+                }
+                None => info!("files of tls_config can be used again"),
+            }
+            self.fault = fault;
+        }
     }
 }
 
@@ -184,20 +208,27 @@ fn make(config: &HttpConfig, pem: &Pem) -> Result<Tls, ScrapeError> {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
     } else if let Some(ca) = &pem.ca {
+        let certificates = certificates(ca).ok_or_else(|| unusable("ca is not whole PEM"))?;
         let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_slice_iter(ca.expose().as_bytes());
-        roots.add_parsable_certificates(certificates.flatten());
+        let (_, ignored) = roots.add_parsable_certificates(certificates);
         if roots.is_empty() {
             return Err(unusable("ca holds no certificate in PEM"));
+        }
+        if ignored > 0 {
+            warn!(
+                ignored,
+                "some certificates of ca are of no use as authorities"
+            );
         }
         builder.with_root_certificates(roots)
     } else {
         builder.with_root_certificates(Arc::clone(&SYSTEM))
     };
     let mut tls = if let (Some(cert), Some(key)) = (&pem.cert, &pem.key) {
-        let chain = CertificateDer::pem_slice_iter(cert.expose().as_bytes()).flatten();
         let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).ok();
-        key.and_then(|key| builder.with_client_auth_cert(chain.collect(), key).ok())
+        certificates(cert)
+            .zip(key)
+            .and_then(|(chain, key)| builder.with_client_auth_cert(chain, key).ok())
             .ok_or_else(|| unusable("cert and key are not a certificate and its key in PEM"))?
     } else {
         builder.with_no_client_auth()
@@ -209,6 +240,13 @@ fn make(config: &HttpConfig, pem: &Pem) -> Result<Tls, ScrapeError> {
         config: Arc::new(tls),
         server_name: ServerName::try_from(config.tls.server_name.clone()).ok(),
     })
+}
+
+/// The certificates in PEM; `None` where something is broken: trusting only those before it would be a surprise.
+fn certificates(pem: &Secret) -> Option<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem.expose().as_bytes())
+        .collect::<Result<_, _>>()
+        .ok()
 }
 
 /// The certificate authorities of the system. An image without any must still scrape http targets.

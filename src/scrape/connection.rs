@@ -5,10 +5,10 @@
 
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Context;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -23,18 +23,19 @@ use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::ScrapeError;
 use super::error::root_cause;
 
-/// How long the name, the connection and TLS may take together. A scrape may be given less, as a whole.
-const CONNECT: Duration = Duration::from_secs(5);
-
 /// How much is read at a time, and about what an idle connection keeps for it. A page of hundreds of kilobytes takes more
 /// reads with it; the buffers of 10,000 connections that grow as they like would be most of this program's memory.
 const BUFFER: usize = 8 << 10;
+
+/// How much a target may send over HTTP/2 before it is read: what may lie here for each connection. A page that is larger takes
+/// a round trip for each.
+const WINDOW: u32 = 128 << 10;
 
 /// How TLS is spoken to a target.
 #[derive(Clone, Debug)]
@@ -67,8 +68,8 @@ enum Protocol {
 
 /// The other half of an HTTP/1.1 connection: what reads and writes.
 struct Driver {
-    connection: http1::Connection<Stream, Empty<Bytes>>,
-    ended: bool,
+    /// `None` when it has ended. Whoever waits for it learns of that only as it is dropped.
+    connection: Option<http1::Connection<Stream, Empty<Bytes>>>,
 }
 
 type Stream = TokioIo<Box<dyn Io>>;
@@ -78,33 +79,27 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Connection {
-    /// Connects to the host of `url`, with `tls` if it is https.
+    /// Connects to the host of `url`, with `tls` if it is https. The name and the addresses leave time until `deadline`, when
+    /// the scrape ends, for the answer.
     ///
     /// # Errors
     /// The name has no address, nobody answers there in time, or TLS finds fault with them.
-    pub(super) async fn open(url: &Url, tls: &Tls) -> Result<Self, ScrapeError> {
-        let opening = async {
-            let tcp = connect(url).await?;
-            if url.scheme() != "https" {
-                return http1(Box::new(tcp), None).await;
-            }
-            let name = match &tls.server_name {
-                Some(name) => name.clone(),
-                None => server_name(url)?,
-            };
-            let connector = TlsConnector::from(Arc::clone(&tls.config));
-            let stream = connector.connect(name, tcp).await.map_err(connect_error)?;
-            let config = Some(Arc::clone(&tls.config));
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                return http2(Box::new(stream), config).await;
-            }
-            http1(Box::new(stream), config).await
+    pub(super) async fn open(url: &Url, tls: &Tls, deadline: Instant) -> Result<Self, ScrapeError> {
+        let tcp = connect(url, deadline).await?;
+        if url.scheme() != "https" {
+            return http1(Box::new(tcp), None).await;
+        }
+        let name = match &tls.server_name {
+            Some(name) => name.clone(),
+            None => server_name(url)?,
         };
-        timeout(CONNECT, opening).await.unwrap_or_else(|_| {
-            Err(ScrapeError::Connect(format!(
-                "no connection within {CONNECT:?}"
-            )))
-        })
+        let connector = TlsConnector::from(Arc::clone(&tls.config));
+        let stream = connector.connect(name, tcp).await.map_err(connect_error)?;
+        let config = Some(Arc::clone(&tls.config));
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            return http2(Box::new(stream), config).await;
+        }
+        http1(Box::new(stream), config).await
     }
 
     /// Whether it serves a target that is spoken to in this way now.
@@ -175,14 +170,17 @@ impl Driver {
 
     fn advance(&mut self, context: &mut Context<'_>) {
         // Its error is the work's too.
-        self.ended = self.ended || Pin::new(&mut self.connection).poll(context).is_ready();
+        let connection = self.connection.as_mut();
+        if connection.is_some_and(|it| Pin::new(it).poll(context).is_ready()) {
+            self.connection = None;
+        }
     }
 }
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver")
-            .field("ended", &self.ended)
+            .field("ended", &self.connection.is_none())
             .finish_non_exhaustive()
     }
 }
@@ -192,8 +190,7 @@ async fn http1(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connec
     builder.read_buf_exact_size(Some(BUFFER));
     let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
     let driver = Box::new(Driver {
-        connection,
-        ended: false,
+        connection: Some(connection),
     });
     Ok(Connection {
         protocol: Protocol::Http1 { requests, driver },
@@ -202,7 +199,10 @@ async fn http1(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connec
 }
 
 async fn http2(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connection, ScrapeError> {
-    let builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
     let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
     // Answers pings too, which come at any time. It ends with the connection.
     let driver = tokio::spawn(async move {
@@ -217,23 +217,48 @@ async fn http2(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connec
     })
 }
 
-async fn connect(url: &Url) -> Result<TcpStream, ScrapeError> {
+async fn connect(url: &Url, deadline: Instant) -> Result<TcpStream, ScrapeError> {
     let port = url.port_or_known_default().unwrap_or(80);
     let host = host(url);
-    let addresses = lookup_host((host, port)).await.map_err(|error| {
+    let within = (deadline - Instant::now()) / 2;
+    let looked_up = timeout(within, lookup_host((host, port))).await;
+    let addresses = looked_up.map_err(|_| {
+        ScrapeError::Connect(format!(
+            "the name {host} is not resolved within {within:.1?}"
+        ))
+    })?;
+    let addresses = addresses.map_err(|error| {
         ScrapeError::Connect(format!("the name {host} cannot be resolved: {error}"))
     })?;
-    let mut failed = ScrapeError::Connect(format!("the name {host} has no address"));
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true).map_err(connect_error)?;
-                return Ok(stream);
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let stream = connect_any(&addresses, deadline).await.unwrap_or_else(|| {
+        Err(ScrapeError::Connect(format!(
+            "the name {host} has no address"
+        )))
+    })?;
+    stream.set_nodelay(true).map_err(connect_error)?;
+    Ok(stream)
+}
+
+/// A connection to the first of the addresses that gives one, or the last refusal; `None` if there are none. Each has an equal
+/// share of the time that is left, and the answer has one too: an address that swallows all packets is not the end.
+async fn connect_any(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Option<Result<TcpStream, ScrapeError>> {
+    let mut failed = None;
+    for (shares, address) in (2..=addresses.len() + 1).rev().zip(addresses) {
+        let shares = u32::try_from(shares).unwrap_or(u32::MAX);
+        let within = (deadline - Instant::now()) / shares;
+        failed = Some(match timeout(within, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Some(Ok(stream)),
+            Ok(Err(error)) => connect_error(error),
+            Err(_) => {
+                ScrapeError::Connect(format!("no connection to {address} within {within:.1?}"))
             }
-            Err(error) => failed = connect_error(error),
-        }
+        });
     }
-    Err(failed)
+    failed.map(Err)
 }
 
 /// The URL's host, without the brackets in which an IPv6 address stands there.
@@ -267,7 +292,8 @@ fn certificate_fault(fault: &CertificateError) -> Option<&'static str> {
         Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
             "its certificate is for another name (tls_config.server_name says which to expect)"
         }
-        Fault::UnknownIssuer => {
+        // The latter where its authority has the name of one that is trusted, as one that was made anew has.
+        Fault::UnknownIssuer | Fault::BadSignature => {
             "its certificate is of no authority that is trusted (tls_config.ca_file says which are)"
         }
         _ => return None,

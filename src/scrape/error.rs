@@ -37,8 +37,10 @@ pub enum ScrapeError {
     /// Too long as sent, or decompressed.
     #[error("body passed the limit of {0} bytes")]
     TooLarge(usize),
-    /// All scrapes in flight together hold as much as they may.
-    #[error("no memory left for the body: the scrapes in flight hold all of limits.buffers")]
+    /// While the scrape had time, the others held as much as they may.
+    #[error(
+        "no memory for the body in time: others hold the half of limits.buffers that pages of its size may have"
+    )]
     Memory,
     /// The body's encoding is not one that was offered, or is broken.
     #[error("body is not readable as {0}")]

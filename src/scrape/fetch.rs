@@ -1,6 +1,6 @@
 //! Gets a target's page over HTTP, within bounds on time, size and memory.
 
-use std::io::{self, Write};
+use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http_body_util::Empty;
 use hyper::body::{Body as _, Incoming};
 use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::scrape::ScrapeLimits;
 use crate::exposition::Format;
@@ -92,20 +93,35 @@ impl Fetcher {
         Self { clients, memory }
     }
 
-    /// The target's page. `expected` is the size of its last one, and `connection` what was kept of the last scrape.
+    /// The target's page, within its time-out. `expected` is the size of its last one, and `connection` what was kept of the
+    /// last scrape.
     pub(super) async fn fetch(
         &self,
         target: &Target,
         connection: &mut Option<Connection>,
         expected: usize,
     ) -> Result<Page, ScrapeError> {
+        let deadline = Instant::now() + target.timeout;
+        let fetching = self.fetch_until(deadline, target, connection, expected);
+        timeout_at(deadline, fetching)
+            .await
+            .unwrap_or(Err(ScrapeError::Timeout(target.timeout)))
+    }
+
+    async fn fetch_until(
+        &self,
+        deadline: Instant,
+        target: &Target,
+        connection: &mut Option<Connection>,
+        expected: usize,
+    ) -> Result<Page, ScrapeError> {
         // Put back only after a whole answer: what follows half of one is not to be read.
-        let (mut open, response) = self.follow(target, connection.take()).await?;
+        let (mut open, response) = self.follow(deadline, target, connection.take()).await?;
         if response.status() != StatusCode::OK {
             return Err(ScrapeError::Status(response.status()));
         }
         let limit = target.settings.body_size;
-        let body = Body::new(self.memory.clone(), limit, expected);
+        let body = Body::new(self.memory.clone(), limit, expected, deadline);
         let content_type = text(response.headers(), CONTENT_TYPE);
         let page = Page {
             format: Format::from_content_type(content_type.as_deref()),
@@ -118,6 +134,7 @@ impl Fetcher {
     /// The answer that is no redirect, and the connection that its body comes by.
     async fn follow(
         &self,
+        deadline: Instant,
         target: &Target,
         kept: Option<Connection>,
     ) -> Result<(Connection, Response<Incoming>), ScrapeError> {
@@ -130,13 +147,13 @@ impl Fetcher {
             let reused = kept.is_some();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => Connection::open(&url, &tls).await?,
+                None => Connection::open(&url, &tls, deadline).await?,
             };
             let sent = connection.send(request.clone()).await;
             let response = match sent {
                 // The other end may have closed it while it was idle.
                 Err(error) if reused && is_stale(&error) => {
-                    connection = Connection::open(&url, &tls).await?;
+                    connection = Connection::open(&url, &tls, deadline).await?;
                     connection.send(request).await?
                 }
                 sent => sent?,
@@ -201,7 +218,7 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {
 async fn read(
     connection: &mut Connection,
     response: Response<Incoming>,
-    body: Body,
+    mut body: Body,
 ) -> Result<Body, ScrapeError> {
     let limit = body.limit;
     let announced = response.body().size_hint().lower();
@@ -209,9 +226,9 @@ async fn read(
         return Err(ScrapeError::TooLarge(limit));
     }
     let encoding = text(response.headers(), CONTENT_ENCODING).unwrap_or_default();
-    let mut reader = match encoding.to_ascii_lowercase().as_str() {
-        "" | "identity" => Reader::Plain(body),
-        "gzip" | "x-gzip" => Reader::Gzip(Box::new(MultiGzDecoder::new(body))),
+    let mut gzip = match encoding.to_ascii_lowercase().as_str() {
+        "" | "identity" => None,
+        "gzip" | "x-gzip" => Some(MultiGzDecoder::new(Vec::new())),
         _ => return Err(ScrapeError::Encoding(encoding)),
     };
     let mut sent = 0_usize;
@@ -221,40 +238,43 @@ async fn read(
         if sent > limit {
             return Err(ScrapeError::TooLarge(limit));
         }
-        reader.take(&chunk)?;
-    }
-    reader.finish()
-}
-
-enum Reader {
-    Plain(Body),
-    Gzip(Box<MultiGzDecoder<Body>>),
-}
-
-impl Reader {
-    fn take(&mut self, chunk: &[u8]) -> Result<(), ScrapeError> {
-        match self {
-            Self::Plain(body) => body.extend(chunk),
-            Self::Gzip(decoder) => decoder
-                .write_all(chunk)
-                .map_err(|_| decoder.get_mut().failure()),
+        match &mut gzip {
+            None => body.extend(&chunk).await?,
+            Some(decoder) => unpack(decoder, &chunk, &mut body).await?,
         }
     }
-
-    fn finish(self) -> Result<Body, ScrapeError> {
-        match self {
-            Self::Plain(body) => Ok(body),
-            Self::Gzip(mut decoder) => match decoder.try_finish() {
-                Ok(()) => decoder
-                    .finish()
-                    .map_err(|_| ScrapeError::Encoding("gzip".to_owned())),
-                Err(_) => Err(decoder.get_mut().failure()),
-            },
-        }
+    if let Some(decoder) = &mut gzip {
+        decoder.try_finish().map_err(no_gzip)?;
+        body.extend(decoder.get_ref()).await?;
     }
+    Ok(body)
 }
 
-/// A body being read. It grows only as far as its limit and the memory of all scrapes together allow.
+/// Takes what comes out of `chunk` over into `body`. The decoder gives it out in pieces of some 32 KB, so that a small chunk
+/// cannot become a large one in memory.
+async fn unpack(
+    decoder: &mut MultiGzDecoder<Vec<u8>>,
+    mut chunk: &[u8],
+    body: &mut Body,
+) -> Result<(), ScrapeError> {
+    while !chunk.is_empty() {
+        let taken = decoder.write(chunk).map_err(no_gzip)?;
+        if taken == 0 {
+            return Err(no_gzip(std::io::ErrorKind::WriteZero.into()));
+        }
+        body.extend(decoder.get_ref()).await?;
+        decoder.get_mut().clear();
+        chunk = &chunk[taken..];
+    }
+    Ok(())
+}
+
+fn no_gzip(_: std::io::Error) -> ScrapeError {
+    ScrapeError::Encoding("gzip".to_owned())
+}
+
+/// A body being read. It grows only as far as its limit and the memory of all scrapes together allow; for that memory it waits
+/// as long as the scrape may take. Most ask once, for the size of the page before, and hold nothing while they wait.
 #[derive(Debug)]
 struct Body {
     bytes: Vec<u8>,
@@ -262,34 +282,34 @@ struct Body {
     expected: usize,
     memory: Arc<Memory>,
     lease: Option<OwnedSemaphorePermit>,
-    failed: Option<ScrapeError>,
+    deadline: Instant,
 }
 
 impl Body {
-    fn new(memory: Arc<Memory>, limit: usize, expected: usize) -> Self {
+    fn new(memory: Arc<Memory>, limit: usize, expected: usize, deadline: Instant) -> Self {
         Self {
             bytes: Vec::new(),
             limit,
             expected,
             memory,
             lease: None,
-            failed: None,
+            deadline,
         }
     }
 
-    fn extend(&mut self, chunk: &[u8]) -> Result<(), ScrapeError> {
+    async fn extend(&mut self, chunk: &[u8]) -> Result<(), ScrapeError> {
         let length = self.bytes.len().saturating_add(chunk.len());
         if length > self.limit {
             return Err(ScrapeError::TooLarge(self.limit));
         }
         if length > self.bytes.capacity() {
-            self.grow(length)?;
+            self.grow(length).await?;
         }
         self.bytes.extend_from_slice(chunk);
         Ok(())
     }
 
-    fn grow(&mut self, length: usize) -> Result<(), ScrapeError> {
+    async fn grow(&mut self, length: usize) -> Result<(), ScrapeError> {
         let wished = (self.expected + self.expected / 8).max(2 * self.bytes.capacity());
         let capacity = wished.min(self.limit).max(length);
         let pool = self.memory.of(capacity);
@@ -299,36 +319,14 @@ impl Body {
         let held = held.map_or(0, |it| it.num_permits());
         let blocks = u32::try_from(capacity.div_ceil(BLOCK) - held);
         let blocks = blocks.map_err(|_| ScrapeError::Memory)?;
-        let more = Arc::clone(pool)
-            .try_acquire_many_owned(blocks)
-            .map_err(|_| ScrapeError::Memory)?;
+        let more = timeout_at(self.deadline, Arc::clone(pool).acquire_many_owned(blocks));
+        let more = more.await.map_err(|_| ScrapeError::Memory)?;
+        let more = more.map_err(|_| ScrapeError::Memory)?;
         match &mut self.lease {
             Some(lease) if stays => lease.merge(more),
             _ => self.lease = Some(more),
         }
         self.bytes.reserve_exact(capacity - self.bytes.len());
-        Ok(())
-    }
-
-    /// What made the decoder stop: this body, or else the encoding.
-    fn failure(&mut self) -> ScrapeError {
-        let encoding = || ScrapeError::Encoding("gzip".to_owned());
-        self.failed.take().unwrap_or_else(encoding)
-    }
-}
-
-impl Write for Body {
-    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
-        match self.extend(chunk) {
-            Ok(()) => Ok(chunk.len()),
-            Err(error) => {
-                self.failed = Some(error);
-                Err(io::ErrorKind::Other.into())
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -338,60 +336,86 @@ impl Write for Body {
 mod tests {
     use super::*;
 
-    fn body(blocks: usize, limit: usize) -> Body {
-        Body::new(Memory::new(blocks), limit, 0)
+    /// With a deadline that is over: no body of these waits, but where a test gives it time.
+    fn body(memory: &Arc<Memory>, limit: usize) -> Body {
+        Body::new(memory.clone(), limit, 0, Instant::now())
     }
 
-    #[test]
-    fn bodies_share_a_bounded_memory_and_give_it_back() {
+    #[tokio::test]
+    async fn bodies_share_a_bounded_memory_and_give_it_back() {
         let memory = Memory::new(8);
-        let mut one = Body::new(memory.clone(), 10 * BLOCK, 0);
-        let mut other = Body::new(memory.clone(), 10 * BLOCK, 0);
-        one.extend(&[b'x'; 3 * BLOCK]).unwrap();
-        assert_eq!(other.extend(&[b'x'; 2 * BLOCK]), Err(ScrapeError::Memory));
+        let mut one = body(&memory, 10 * BLOCK);
+        let mut other = body(&memory, 10 * BLOCK);
+        one.extend(&[b'x'; 3 * BLOCK]).await.unwrap();
+        let refused = other.extend(&[b'x'; 2 * BLOCK]).await;
+        assert_eq!(refused, Err(ScrapeError::Memory));
         drop(one);
-        other.extend(&[b'x'; 2 * BLOCK]).unwrap();
+        other.extend(&[b'x'; 2 * BLOCK]).await.unwrap();
         assert_eq!(memory.ordinary.available_permits(), 2);
         drop(other);
         assert_eq!(memory.ordinary.available_permits(), 4);
     }
 
-    #[test]
-    fn large_bodies_leave_the_ordinary_ones_their_half() {
+    #[tokio::test(start_paused = true)]
+    async fn a_body_waits_for_memory_until_its_scrape_is_over() {
+        let memory = Memory::new(8);
+        let mut one = body(&memory, 10 * BLOCK);
+        one.extend(&[b'x'; 3 * BLOCK]).await.unwrap();
+        let waiting = || {
+            let deadline = Instant::now() + std::time::Duration::from_secs(5);
+            let mut body = Body::new(memory.clone(), 10 * BLOCK, 0, deadline);
+            async move { body.extend(&[b'x'; 2 * BLOCK]).await.map(|()| body) }
+        };
+        let begun = Instant::now();
+        assert_eq!(waiting().await.err(), Some(ScrapeError::Memory));
+        assert_eq!(begun.elapsed().as_secs(), 5);
+        let mut other = std::pin::pin!(waiting());
+        assert!(futures_util::poll!(&mut other).is_pending());
+        drop(one);
+        assert_eq!(other.await.unwrap().bytes.len(), 2 * BLOCK);
+        assert_eq!(memory.ordinary.available_permits(), 4);
+    }
+
+    #[tokio::test]
+    async fn large_bodies_leave_the_ordinary_ones_their_half() {
         let memory = Memory::new(4 * ORDINARY / BLOCK);
-        let mut large = Body::new(memory.clone(), 100 * ORDINARY, 0);
-        large.extend(&vec![b'x'; ORDINARY]).unwrap();
+        let mut large = body(&memory, 100 * ORDINARY);
+        large.extend(&vec![b'x'; ORDINARY]).await.unwrap();
         assert_eq!(memory.ordinary.available_permits(), ORDINARY / BLOCK);
-        large.extend(&vec![b'x'; ORDINARY]).unwrap();
+        large.extend(&vec![b'x'; ORDINARY]).await.unwrap();
         assert_eq!(memory.ordinary.available_permits(), 2 * ORDINARY / BLOCK);
         assert_eq!(memory.large.available_permits(), 0);
-        assert_eq!(large.extend(b"x"), Err(ScrapeError::Memory));
-        let mut ordinary = Body::new(memory, ORDINARY, 0);
-        ordinary.extend(&vec![b'x'; ORDINARY]).unwrap();
+        assert_eq!(large.extend(b"x").await, Err(ScrapeError::Memory));
+        let mut ordinary = body(&memory, ORDINARY);
+        ordinary.extend(&vec![b'x'; ORDINARY]).await.unwrap();
     }
 
-    #[test]
-    fn a_body_takes_all_of_its_limit_and_no_byte_more() {
-        let mut body = body(100, 1_000);
-        body.extend(&[b'x'; 999]).unwrap();
-        body.extend(b"x").unwrap();
-        assert_eq!(body.extend(b"x"), Err(ScrapeError::TooLarge(1_000)));
+    #[tokio::test]
+    async fn a_body_takes_all_of_its_limit_and_no_byte_more() {
+        let mut body = body(&Memory::new(100), 1_000);
+        body.extend(&[b'x'; 999]).await.unwrap();
+        body.extend(b"x").await.unwrap();
+        assert_eq!(body.extend(b"x").await, Err(ScrapeError::TooLarge(1_000)));
     }
 
-    #[test]
-    fn broken_gzip_and_a_limit_within_it_are_told_apart() {
+    #[tokio::test]
+    async fn broken_gzip_and_a_limit_within_it_are_told_apart() {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         packed.write_all(&[b'x'; 5_000]).unwrap();
         let packed = packed.finish().unwrap();
-        let unpack = |bytes: &[u8], limit| {
-            let mut reader = Reader::Gzip(Box::new(MultiGzDecoder::new(body(100, limit))));
-            reader.take(bytes)?;
-            reader.finish().map(|body| body.bytes.len())
+        let unpacked = async |bytes: &[u8], limit| {
+            let mut body = body(&Memory::new(100), limit);
+            let mut decoder = MultiGzDecoder::new(Vec::new());
+            unpack(&mut decoder, bytes, &mut body).await?;
+            decoder.try_finish().map_err(no_gzip)?;
+            body.extend(decoder.get_ref()).await?;
+            Ok(body.bytes.len())
         };
         let broken = Err(ScrapeError::Encoding("gzip".to_owned()));
-        assert_eq!(unpack(&packed, 5_000), Ok(5_000));
-        assert_eq!(unpack(&packed, 4_999), Err(ScrapeError::TooLarge(4_999)));
-        assert_eq!(unpack(&packed[..packed.len() - 9], 5_000), broken);
-        assert_eq!(unpack(b"not gzip at all", 5_000), broken);
+        assert_eq!(unpacked(&packed, 5_000).await, Ok(5_000));
+        let over = Err(ScrapeError::TooLarge(4_999));
+        assert_eq!(unpacked(&packed, 4_999).await, over);
+        assert_eq!(unpacked(&packed[..packed.len() - 9], 5_000).await, broken);
+        assert_eq!(unpacked(b"not gzip at all", 5_000).await, broken);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -106,16 +106,11 @@ impl Task {
             return None;
         };
         let (at, started) = (Timestamp::now(), Instant::now());
-        let limit = self.target.timeout;
         // In a place of its own while it lasts: a task, which mostly waits, would keep room for all that a scrape may be in.
-        let fetch = Box::pin(shared.fetcher.fetch(
-            &self.target,
-            &mut self.connection,
-            self.expected,
-        ));
-        let fetched = timeout(limit, fetch)
-            .await
-            .unwrap_or(Err(ScrapeError::Timeout(limit)));
+        let fetch = shared
+            .fetcher
+            .fetch(&self.target, &mut self.connection, self.expected);
+        let fetched = Box::pin(fetch).await;
         let took = started.elapsed();
         let mut size = 0;
         let (page, result) = match &fetched {

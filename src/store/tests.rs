@@ -83,14 +83,19 @@ fn copies_are_what_is_selected_and_keep_no_writer_waiting() {
     let mut copies = Vec::new();
     let new = series("m", "new");
     let copy = |series: Samples<'_>, into: &mut Vec<Sample>| into.extend(series.to_vec());
-    store.select_copies(&matchers, copy, |labels, samples| {
-        assert!(store.index.try_write().is_some());
-        let targets = store.targets.read();
-        assert!(targets.values().all(|it| it.state.try_write().is_some()));
-        drop(targets);
-        scrape(&mut one, at(60), &[(&x, 3.0), (&new, 3.0)]);
-        copies.push((labels.clone(), samples.to_vec()));
-    });
+    store.select_copies(
+        |_| true,
+        &matchers,
+        copy,
+        |labels, samples| {
+            assert!(store.index.try_write().is_some());
+            let targets = store.targets.read();
+            assert!(targets.values().all(|it| it.state.try_write().is_some()));
+            drop(targets);
+            scrape(&mut one, at(60), &[(&x, 3.0), (&new, 3.0)]);
+            copies.push((labels.clone(), samples.to_vec()));
+        },
+    );
     selected.sort_by(|a, b| a.0.cmp(&b.0));
     copies.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(copies[1], selected[1]);

@@ -82,7 +82,7 @@ pub fn compile(section: &ScrapeConfig) -> Result<Vec<Job>, Vec<Fault>> {
         return Err(faults);
     }
     let written = section.scrape_configs.iter().cloned().map(|it| (it, false));
-    let preset = |it: &Preset| (presets::job(*it, &section.preset_namespaces), true);
+    let preset = |it: &Preset| (presets::job(*it, section), true);
     let presets = section.presets.iter().map(preset);
     written
         .chain(presets)
@@ -95,6 +95,11 @@ pub fn compile(section: &ScrapeConfig) -> Result<Vec<Job>, Vec<Fault>> {
 }
 
 impl Job {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.settings.job
+    }
+
     /// How often its targets are scraped.
     pub fn interval(&self) -> Duration {
         self.interval

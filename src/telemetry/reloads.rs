@@ -44,14 +44,19 @@ impl Reloads {
         *self.refused.lock() = Some((now, reason));
     }
 
-    /// What is to be said of it, if not all is well.
-    pub fn complaint(&self) -> Option<String> {
-        let refused = self.refused.lock();
-        let (since, reason) = refused.as_ref()?;
-        let text = "the file is not in use since it changed at";
-        Some(format!(
-            "{text} {since}, the configuration before it is: {reason}"
-        ))
+    /// Since when the file cannot be put to work, and why; if that is so.
+    pub fn refused(&self) -> Option<(Timestamp, String)> {
+        self.refused.lock().clone()
+    }
+
+    /// How it stands, in one line.
+    pub fn text(&self) -> String {
+        match self.refused() {
+            None => "the file is in use".to_owned(),
+            Some((since, reason)) => format!(
+                "the file is not in use since it changed at {since}, the configuration before it is: {reason}"
+            ),
+        }
     }
 
     /// Adds its metrics, under the names that Prometheus's own have.

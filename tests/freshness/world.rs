@@ -105,13 +105,14 @@ pub(crate) async fn observe(
     core.start(None, &tasks);
     let router = api::router(Arc::new(Api {
         provider: Arc::clone(&core.provider),
+        resources: None,
         queries: Arc::new(QueryApi::new(
             Arc::clone(&core.queries),
             QueryLimits::default(),
         )),
         health: Health::new(Vec::new()),
         own_metrics: Box::new(String::new),
-        now: Timestamp::now,
+        now: Box::new(Timestamp::now),
         discovery: Discovery::default(),
     }));
 

@@ -103,10 +103,11 @@ impl Api {
         );
         let router = api::router(Arc::new(api::Api {
             provider: Arc::new(provider),
+            resources: None,
             queries: Arc::new(QueryApi::new(service, limits)),
             health: Health::new(Vec::new()),
             own_metrics: Box::new(String::new),
-            now: || NOW,
+            now: Box::new(|| NOW),
             discovery: Discovery::default(),
         }));
         Self {

@@ -3,6 +3,7 @@
 
 mod exporter;
 mod faults;
+mod renewed;
 mod secured;
 
 use std::io::Write;
@@ -113,7 +114,10 @@ impl Scraper {
 }
 
 fn job(name: &str, exporter: &Exporter, settings: &str) -> String {
-    let address = &exporter.address;
+    job_at(name, &exporter.address, settings)
+}
+
+fn job_at(name: &str, address: &str, settings: &str) -> String {
     format!(
         "- {{job_name: {name}, static_configs: [{{targets: ['{address}'], labels: {{node: n1}}}}], {settings}}}\n"
     )
@@ -366,6 +370,11 @@ async fn a_redirect_is_followed_on_its_own_host_only() {
     })
     .await;
     assert_eq!(other.requests(), 0);
+    scraper.stop().await;
+
+    exporter.answer(Answer::Redirect("/elsewhere".to_owned()));
+    let scraper = Scraper::of(&exporter, "follow_redirects: false");
+    assert_eq!(scraper.until_down().await, "answered 302");
     scraper.stop().await;
 }
 

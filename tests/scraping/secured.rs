@@ -37,6 +37,30 @@ async fn credentials_are_read_from_their_file_again() {
 }
 
 #[tokio::test]
+async fn a_user_and_his_password_are_sent_and_the_password_is_read_again() {
+    let folder = std::env::temp_dir().join(format!("scraping-password-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("password");
+    fs::write(&file, "open\n").unwrap();
+    let exporter = Exporter::page("util 1\n").await;
+    let path = file.display();
+    let settings = format!("basic_auth: {{username: ann, password_file: {path}}}");
+    let scraper = Scraper::of(&exporter, &settings);
+    // `printf ann:open | base64`, and with `sesame`.
+    for (password, expected) in [("open", "YW5uOm9wZW4="), ("sesame", "YW5uOnNlc2FtZQ==")] {
+        fs::write(&file, password).unwrap();
+        let expected = format!("Basic {expected}");
+        until("user and password are sent", || {
+            let sent = exporter.last_request()?.1.get("authorization")?.clone();
+            (sent.to_str().unwrap() == expected).then_some(())
+        })
+        .await;
+    }
+    scraper.stop().await;
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
 async fn a_certificate_counts_if_its_authority_is_trusted_or_the_job_says_that_any_does() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();

@@ -72,6 +72,16 @@ pub fn discover(client: Client) -> (Arc<DiscoveredMapper>, Discovery) {
     (mapper, discovery)
 }
 
+/// A mapper of what this client's cluster has now.
+///
+/// # Errors
+/// Where the cluster does not tell.
+pub async fn discover_once(client: Client) -> Result<Arc<DiscoveredMapper>, RequestError> {
+    let (mapper, discovery) = discover(client);
+    mapper.known.store(Some(Arc::new(discovery.ask().await?)));
+    Ok(mapper)
+}
+
 impl ResourceMapper for DiscoveredMapper {
     fn resolve(&self, name: &GroupResource) -> Option<ResourceKind> {
         let known = self.known.load();

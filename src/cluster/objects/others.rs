@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::cluster::follow::everything;
 use crate::cluster::index::Traits;
 use crate::model::objects::{GroupResource, ListError, ObjectRef, ResourceKind};
 
@@ -114,7 +115,7 @@ impl Others {
         let gvk = GroupVersionKind::gvk(&kind.resource.group, &kind.version, &kind.kind);
         let resource = ApiResource::from_gvk_with_plural(&gvk, &kind.resource.resource);
         let api = Api::all_with(self.client.clone(), &resource);
-        let (watched, filling) = watched(kind.resource.clone(), api);
+        let (watched, filling) = watched(kind.resource.clone(), api, everything());
         let watched = Arc::new(watched);
         let end = CancellationToken::new();
         // Without a receiver the program is stopping.

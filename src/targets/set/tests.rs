@@ -222,8 +222,12 @@ scrape_configs:
 }
 
 fn kubelets(node: DiscoveredNode) -> Vec<String> {
+    kubelets_by("", node)
+}
+
+fn kubelets_by(options: &str, node: DiscoveredNode) -> Vec<String> {
     let found = found(
-        &jobs("presets: [kubelet]"),
+        &jobs(&format!("presets: [kubelet]\nkubelet: {{{options}}}")),
         &[Discovered::Node(node)],
         1_000,
     );
@@ -257,6 +261,89 @@ fn the_preset_scrapes_the_kubelet_of_each_node() {
     assert_eq!(
         kubelets(silent),
         [format!("https://10.0.0.1:10250/metrics/resource {labels}")]
+    );
+}
+
+#[test]
+fn kubelets_are_reached_as_metrics_server_would_reach_them() {
+    let address = |(kind, address): &(&str, &str)| ((*kind).into(), (*address).into());
+    let node = |addresses: &[(&str, &str)], annotations: &[(&str, &str)]| DiscoveredNode {
+        metadata: Metadata {
+            name: "n".into(),
+            annotations: annotations.iter().map(address).collect(),
+            ..Metadata::default()
+        },
+        addresses: addresses.iter().map(address).collect(),
+        kubelet_port: 10251,
+        ..DiscoveredNode::default()
+    };
+    let all = [
+        ("Hostname", "h"),
+        ("InternalIP", "10.0.0.1"),
+        ("ExternalIP", "fd00::1"),
+    ];
+    let path = [("metrics.k8s.io/resource-metrics-path", "/own/path")];
+    let order = "preferred_address_types: [ExternalDNS, ExternalIP, Hostname]";
+    for (options, node, expected) in [
+        ("", node(&all, &[]), "10.0.0.1:10251/metrics/resource"),
+        (order, node(&all, &[]), "[fd00::1]:10251/metrics/resource"),
+        (order, node(&all[..2], &[]), "h:10251/metrics/resource"),
+        // None of the wanted types: better than nothing.
+        (
+            order,
+            node(&all[1..2], &[]),
+            "10.0.0.1:10251/metrics/resource",
+        ),
+        ("port: 9", node(&all, &[]), "10.0.0.1:9/metrics/resource"),
+        (
+            "port: 9",
+            node(&all[2..], &[]),
+            "[fd00::1]:9/metrics/resource",
+        ),
+        ("", node(&all, &path), "10.0.0.1:10251/own/path"),
+    ] {
+        let found = kubelets_by(options, node);
+        let expected = format!("https://{expected} ");
+        assert!(found[0].starts_with(&expected), "{options}: {found:?}");
+    }
+}
+
+#[test]
+fn a_kubelet_is_believed_by_the_clusters_authority_unless_another_is_named() {
+    let job = |options: &str| {
+        let section = format!("presets: [kubelet]\nkubelet: {{{options}}}");
+        jobs(&section).remove(0).written
+    };
+    let plain = job("");
+    let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+    let authorization = plain.authorization.expect("the token");
+    assert_eq!(
+        authorization.credentials_file.as_deref(),
+        Some(token.as_ref())
+    );
+    let cluster = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+    assert_eq!(plain.tls_config.ca_file.as_deref(), Some(cluster.as_ref()));
+    let own = job("tls_config: {ca_file: /ca, server_name: kubelet}");
+    assert_eq!(own.tls_config.ca_file.as_deref(), Some("/ca".as_ref()));
+    let certified = job("tls_config: {cert_file: /c, key_file: /k}, node_selector: gpu=true");
+    assert_eq!(
+        certified.tls_config.ca_file.as_deref(),
+        Some(cluster.as_ref())
+    );
+    let selector = &certified.kubernetes_sd_configs[0].selectors[0];
+    assert_eq!(selector.label.as_deref(), Some("gpu=true"));
+    let faulty = "scrape_interval: 1s, scrape_timeout: 2s, port: 0, preferred_address_types: [a b], tls_config: {cert: x}";
+    let section: crate::config::scrape::ScrapeConfig =
+        serde_saphyr::from_str(&format!("kubelet: {{{faulty}}}")).expect("the form");
+    let places: Vec<String> = section.validate().into_iter().map(|it| it.path).collect();
+    assert_eq!(
+        places,
+        [
+            "kubelet.port",
+            "kubelet.preferred_address_types[0]",
+            "kubelet.scrape_timeout",
+            "kubelet.tls_config"
+        ]
     );
 }
 

@@ -1,0 +1,134 @@
+//! The command `check`, as users run it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn file(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check_command");
+    folder.join(name).to_str().expect("UTF-8").to_owned()
+}
+
+/// A temporary file that goes with the value.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str, text: &str) -> Self {
+        let name = format!("gpu-metrics-adapter-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).expect("a temporary file");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn check(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_gpu-metrics-adapter"))
+        .arg("check")
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    let text = [stdout, stderr].concat();
+    (status.code(), String::from_utf8(text).expect("text"))
+}
+
+#[test]
+fn tests_of_rules_pass_where_the_rules_do_what_is_expected() {
+    let (code, output) = check(&[&file("rules.yaml"), "--test", &file("rules_test.yaml")]);
+    assert_eq!(
+        output,
+        "rules[0]: ok\nrules[1]: ok\nexternalRules[0]: ok\n\
+         the GPUs of a pod are averaged, and only selected pods answered: ok\n\
+         a pod that is gone is missing, and one without samples never 0: ok\n\
+         a rate, over a lost scrape too: ok\n\
+         external metrics keep the labels of the query: ok\n"
+    );
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_test_that_fails_shows_what_came_instead() {
+    let tests = Temporary::new(
+        "failing.yaml",
+        r#"
+tests:
+- input_series: [{series: 'gpu_util{namespace="demo",pod="a"}', values: "1.5"}]
+  api_test:
+  - eval_time: 0s
+    path: /apis/custom.metrics.k8s.io/v1beta2/namespaces/demo/pods/a/gpu_util
+    exp_values: [{name: a, value: 2}]
+  - eval_time: 0s
+    path: /apis/custom.metrics.k8s.io/v1beta2/namespaces/demo/pods/b/gpu_util
+    exp_values: [{name: b, value: 2}]
+"#,
+    );
+    let (code, output) = check(&[&file("rules.yaml"), "--test", tests.path()]);
+    assert!(
+        output.contains(
+            "tests[0]: FAILED\n  /apis/custom.metrics.k8s.io/v1beta2/namespaces/demo/pods/a/gpu_util at 0ns\n    \
+             expected:\n      a 2\n    got:\n      a 1500m\n"
+        ),
+        "{output}"
+    );
+    assert!(
+        output.contains("got:\n      error: no value of gpu_util for pods b in namespace demo"),
+        "{output}"
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_file_of_tests_that_cannot_be_understood_says_why() {
+    for (text, reason) in [
+        ("tests: [{api_test: [], inputs: []}]", "inputs"),
+        (
+            "tests: [{input_series: [{series: 'a{', values: '1'}], api_test: []}]",
+            "`a{` is no series",
+        ),
+        (
+            "tests: [{input_series: [{series: a, values: 1+x}], api_test: []}]",
+            "`1+x` is no value",
+        ),
+        (
+            "tests: [{api_test: [{eval_time: 0s, path: /apis}]}]",
+            "needs one of `exp_values` and `exp_error`",
+        ),
+    ] {
+        let tests = Temporary::new("bad.yaml", text);
+        let (code, output) = check(&[&file("rules.yaml"), "--test", tests.path()]);
+        assert!(output.contains(reason), "{text}: {output}");
+        assert_eq!(code, Some(1), "{text}");
+    }
+}
+
+#[test]
+fn over_a_page_it_is_told_what_each_rule_offers() {
+    let page = Temporary::new(
+        "page.txt",
+        "gpu_util{namespace=\"demo\",pod=\"a\",node=\"n\"} 1\nqueue_length 3\n",
+    );
+    let (code, output) = check(&[&file("rules.yaml"), "--from", page.path()]);
+    assert_eq!(
+        output,
+        "rules[0]: ok\n  gpu_util: namespaces by namespace, nodes by node, pods by pod in namespace\n\
+         rules[1]: ok\n  no series for it\n\
+         externalRules[0]: ok\n  queue_length: external, the same for all namespaces\n"
+    );
+    assert_eq!(code, Some(0));
+    let none = Temporary::new("none.txt", "<html>\n");
+    let (code, output) = check(&[&file("rules.yaml"), "--from", none.path()]);
+    assert!(output.contains("has no samples: "), "{output}");
+    assert_eq!(code, Some(1));
+}
