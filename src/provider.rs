@@ -171,12 +171,17 @@ impl Provider {
     /// Whether the engine can look up and evaluate each rule, in their order; where not, why.
     pub fn check_rules(&self) -> Vec<(Arc<str>, Option<String>)> {
         let check = |rule: &Arc<Rule>, object_label: &str| {
-            let (example, wanted) = catalog::example(rule, "series", object_label);
+            let query = || match catalog::example(rule, "series", object_label) {
+                Ok((query, wanted)) => self
+                    .engine
+                    .check(&query, wanted)
+                    .err()
+                    .map(|e| e.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
             let found = self.engine.check_selector(&rule.series_query);
-            let problem = found
-                .and_then(|()| self.engine.check(&example, wanted))
-                .err();
-            (Arc::clone(&rule.id), problem.map(|error| error.to_string()))
+            let problem = found.err().map(|error| error.to_string()).or_else(query);
+            (Arc::clone(&rule.id), problem)
         };
         let ruling = self.current.load();
         let rules = &ruling.settings.rules;

@@ -290,7 +290,7 @@ fn store_limits<'a>(
 ) -> Limits {
     let needs = |rule: &Rule| {
         let example = rule.render("series", "label=\"x\"", "label");
-        longest_range(&example) + rule.max_age.unwrap_or(default_max_age)
+        longest_range(&example.unwrap_or_default()) + rule.max_age.unwrap_or(default_max_age)
     };
     let mut limits = Limits::default();
     limits.retention = rules
@@ -340,7 +340,8 @@ fn kept_metrics<'a>(
 fn needed_names<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<NameCondition> {
     let of_rule = |rule: &Rule| {
         let series = selectors(&rule.series_query).unwrap_or_default();
-        let queried = selectors(&rule.query_for_names()).unwrap_or_default();
+        let queried = rule.query_for_names().unwrap_or_default();
+        let queried = selectors(&queried).unwrap_or_default();
         let needed = series.first().map(|series| rule.needed(series, &queried));
         needed.unwrap_or_default()
     };

@@ -15,7 +15,7 @@ use crate::model::objects::{LabelledObject, ListError, MeteredObjects, ObjectRef
 use crate::model::quantity::Quantity;
 use crate::model::selector::Selector;
 use crate::model::time::Timestamp;
-use crate::rules::{NoLabel, ResourceRules};
+use crate::rules::{ResourceRules, UsageError};
 
 use kubelets::Kubelets;
 use queries::Queries;
@@ -106,7 +106,7 @@ pub enum ResourceError {
     },
     /// `resourceRules` do not say by which label.
     #[error(transparent)]
-    Label(#[from] NoLabel),
+    Label(#[from] UsageError),
     /// A query of `resourceRules` has no answer.
     #[error("{rule} cannot be evaluated: {reason}")]
     Query {
