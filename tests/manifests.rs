@@ -186,6 +186,8 @@ fn the_adapter_may_do_what_it_needs_and_no_more() {
     let expected = written(&[
         (" pods/", "get list watch"),
         (" namespaces/", "get list watch"),
+        ("apps deployments/", "list watch"),
+        ("apps replicasets/", "list watch"),
         (" nodes/", "list watch"),
         (" nodes/metrics/", "get"),
         (
