@@ -145,6 +145,11 @@ impl ResourceMetrics {
         Self { objects, source }
     }
 
+    /// How old the points are, at most, that an answer from kubelets with this age limit is made of.
+    pub fn looks_back(max_age: Duration) -> Duration {
+        points::looks_back(max_age)
+    }
+
     /// Answers by the queries of `rules`.
     pub fn of_rules(
         objects: Arc<dyn MeteredObjects>,
