@@ -56,6 +56,7 @@ pub struct Core {
     engine: Arc<Embedded>,
     mapper: Arc<dyn ResourceMapper>,
     resource_rules: Option<ResourceRules>,
+    kubelets: Option<KubeletTiming>,
     default_max_age: Duration,
 }
 
@@ -66,6 +67,7 @@ struct Compiled {
     kept: KeptMetrics,
     limits: Limits,
     resource_rules: Option<ResourceRules>,
+    kubelets: Option<KubeletTiming>,
 }
 
 impl Compiled {
@@ -77,9 +79,11 @@ impl Compiled {
             faults.extend(more.into_iter().map(in_section));
             Vec::new()
         });
+        // Where they are not served, nobody needs to care what is wrong with them.
         let resource_rules = config.resource_rules.as_ref();
-        let resource_rules =
-            resource_rules.map(|section| ResourceRules::compile(section, longest_range));
+        let resource_rules = resource_rules
+            .filter(|_| config.resource_metrics)
+            .map(|section| ResourceRules::compile(section, longest_range));
         let resource_rules = resource_rules.transpose().unwrap_or_else(|more| {
             faults.extend(more);
             None
@@ -99,11 +103,18 @@ impl Compiled {
             .flat_map(ResourceRules::examples)
             .map(|(_, query)| query)
             .collect();
+        let mut looks_back: Vec<Duration> = usage_queries
+            .iter()
+            .map(|query| longest_range(query) + default_max_age)
+            .collect();
+        let kubelets = KubeletTiming::of(config, &jobs);
+        looks_back.extend(kubelets.map(|it| ResourceMetrics::looks_back(it.max_age)));
         Ok(Self {
-            limits: store_limits(all(&rules), &usage_queries, &jobs, default_max_age),
+            limits: store_limits(all(&rules), &looks_back, &jobs, default_max_age),
             kept: kept_metrics(config, all(&rules), &usage_queries),
             jobs,
             resource_rules,
+            kubelets,
             settings: Settings {
                 rules,
                 default_max_age,
@@ -129,6 +140,7 @@ impl Core {
             kept,
             limits,
             resource_rules,
+            kubelets,
         } = Compiled::new(config)?;
         let default_max_age = settings.default_max_age;
         let store = Store::new(limits);
@@ -155,6 +167,7 @@ impl Core {
             engine,
             mapper,
             resource_rules,
+            kubelets,
             default_max_age,
         })
     }
@@ -173,6 +186,7 @@ impl Core {
             limits,
             // Whether and how CPU and memory are answered is settled at the start.
             resource_rules: _,
+            kubelets: _,
         } = Compiled::new(config)?;
         self.scraping.store.limit(limits);
         self.scraping.kept.store(Arc::new(kept));
@@ -185,27 +199,27 @@ impl Core {
         Ok(())
     }
 
-    /// Has CPU and memory of `objects` answered: by `resourceRules`, or from what the preset kubelet scrapes. `config` is that of
-    /// [`Core::build`].
-    pub fn serve_resource_metrics(&mut self, config: &Config, objects: Arc<dyn MeteredObjects>) {
+    /// Has CPU and memory of `objects` answered, where the configuration says so: by `resourceRules`, or from what the preset
+    /// kubelet scrapes.
+    pub fn serve_resource_metrics(&mut self, objects: Arc<dyn MeteredObjects>) {
         let engine = Arc::clone(&self.engine);
-        let resources = match &self.resource_rules {
-            Some(rules) => ResourceMetrics::of_rules(
+        let resources = match (&self.resource_rules, self.kubelets) {
+            (Some(rules), _) => ResourceMetrics::of_rules(
                 objects,
                 engine,
                 Arc::clone(&self.mapper),
                 rules.clone(),
                 self.default_max_age,
             ),
-            None => {
-                let name = Preset::Kubelet.name();
-                let jobs = self.jobs.borrow();
-                let job = jobs.iter().find(|job| job.name() == name);
-                let resolution = job.map_or(config.scrape.interval, targets::Job::interval);
-                // Not that of the slowest job: it may be much longer.
-                let max_age = config.default_max_age(resolution);
-                ResourceMetrics::of_kubelets(objects, engine, name, resolution, max_age)
+            (None, Some(timing)) => {
+                let job = Preset::Kubelet.name();
+                let KubeletTiming {
+                    resolution,
+                    max_age,
+                } = timing;
+                ResourceMetrics::of_kubelets(objects, engine, job, resolution, max_age)
             }
+            (None, None) => return,
         };
         self.resources = Some(Arc::new(resources));
     }
@@ -280,11 +294,32 @@ fn all(rules: &RuleSet) -> impl Iterator<Item = &Rule> {
     rules.custom.iter().chain(&rules.external).map(Arc::as_ref)
 }
 
-/// What the store must keep for these rules and queries: samples as old as any of them looks back, of the fastest job too. CPU
-/// and memory from kubelets need three times the age limit.
+/// How often kubelets are scraped for `metrics.k8s.io`, and the age limit that follows. Not that of the slowest job, which may be
+/// much longer.
+#[derive(Clone, Copy, Debug)]
+struct KubeletTiming {
+    resolution: Duration,
+    max_age: Duration,
+}
+
+impl KubeletTiming {
+    /// Nothing where kubelets are not the source.
+    fn of(config: &Config, jobs: &[targets::Job]) -> Option<Self> {
+        let name = Preset::Kubelet.name();
+        let job = jobs.iter().find(|job| job.name() == name)?;
+        let served = config.resource_metrics && config.resource_rules.is_none();
+        let resolution = job.interval();
+        served.then(|| Self {
+            resolution,
+            max_age: config.default_max_age(resolution),
+        })
+    }
+}
+
+/// What the store must keep for these rules, and for what else looks back: samples as old as that, of the fastest job too.
 fn store_limits<'a>(
     rules: impl Iterator<Item = &'a Rule>,
-    queries: &[String],
+    looks_back: &[Duration],
     jobs: &[targets::Job],
     default_max_age: Duration,
 ) -> Limits {
@@ -295,8 +330,7 @@ fn store_limits<'a>(
     let mut limits = Limits::default();
     limits.retention = rules
         .map(needs)
-        .chain(queries.iter().map(|it| longest_range(it) + default_max_age))
-        .chain([default_max_age * 3])
+        .chain(looks_back.iter().copied())
         .fold(limits.retention, Duration::max)
         .min(LONGEST_RETENTION);
     let fastest = jobs
