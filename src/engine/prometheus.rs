@@ -75,8 +75,8 @@ impl Prometheus {
             answers: Cache::builder()
                 .weigher(weight)
                 .max_capacity(ANSWERS_BYTES)
-                // Those who ask at the same moment share an answer even where nobody may have an older one.
-                .time_to_live(fresh_within.max(Duration::from_millis(1)))
+                // Zero keeps none; those who ask at the same time share one all the same.
+                .time_to_live(fresh_within)
                 .build(),
             lookups: Lookups::new(series_interval, series_max_age, series_timeout),
             config,

@@ -85,8 +85,8 @@ fn transport_fault(error: serde_json::Error) -> Option<Fault> {
 fn fault(error: serde_json::Error, content_type: &str) -> Fault {
     match error.classify() {
         Category::Eof => Fault::HalfJson,
-        Category::Syntax => Fault::NotJson(cut(content_type)),
-        Category::Data => {
+        Category::Syntax if !content_type.contains("json") => Fault::NotJson(cut(content_type)),
+        Category::Syntax | Category::Data => {
             let text = error.to_string();
             // The place differs from answer to answer.
             let (reason, _) = text.rsplit_once(" at line").unwrap_or((&text, ""));
@@ -101,7 +101,7 @@ fn fault(error: serde_json::Error, content_type: &str) -> Fault {
 pub(super) struct QueryData {
     #[serde(rename = "resultType")]
     result_type: ResultType,
-    result: Option<Vec<Element>>,
+    result: Vec<Element>,
 }
 
 #[derive(Deserialize)]
@@ -124,7 +124,6 @@ enum Element {
 impl QueryData {
     /// The points of an answer that was asked for `at`.
     pub(super) fn points(self, at: Timestamp) -> Result<Vec<Point>, Fault> {
-        let elements = self.result.ok_or(Fault::NoData)?;
         let point = |labels, value| Point {
             labels,
             value,
@@ -133,14 +132,15 @@ impl QueryData {
         match self.result_type {
             ResultType::String => Err(Fault::Type("string")),
             ResultType::Matrix => Err(Fault::Type("range vector")),
-            ResultType::Vector => Ok(elements
+            ResultType::Vector => Ok(self
+                .result
                 .into_iter()
                 .filter_map(|element| match element {
                     Element::Series(labels, value) => Some(point(labels, value?)),
                     Element::Time | Element::Text(_) => None,
                 })
                 .collect()),
-            ResultType::Scalar => match elements[..] {
+            ResultType::Scalar => match self.result[..] {
                 [Element::Time, Element::Text(value)] => Ok(vec![point(Labels::default(), value)]),
                 _ => Err(Fault::Form("a number without one".to_owned())),
             },
