@@ -120,6 +120,7 @@ fn answers(c: &mut Criterion) {
                 rules,
                 default_max_age: Duration::from_secs(45),
                 fresh_within: Duration::ZERO,
+                backends: Vec::new(),
             },
             Arc::new(Embedded::new(store)),
             Arc::new(lister),

@@ -7,13 +7,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::prometheus::{Backend, EMBEDDED};
 use crate::config::rules::DiscoveryRule;
 use crate::config::scrape::Preset;
 use crate::config::{Config, Fault};
-use crate::engine::Engine as _;
-use crate::engine::ResultType;
 use crate::engine::embedded::{Embedded, longest_range, selectors};
+use crate::engine::prometheus::Prometheus;
 use crate::engine::query::QueryService;
+use crate::engine::{Engines, ResultType};
 use crate::model::names::{NameCondition, NeededNames};
 use crate::model::objects::{MeteredObjects, ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
@@ -71,7 +72,8 @@ struct Compiled {
 }
 
 impl Compiled {
-    fn new(config: &Config) -> Result<Self, BuildError> {
+    /// `known` are the backends that there are already: those that stay as they are keep what they know.
+    fn new(config: &Config, known: &[Arc<Prometheus>]) -> Result<Self, BuildError> {
         let (rules, mut faults) = rules(config);
         let jobs = targets::compile(&config.scrape).unwrap_or_else(|more| {
             let in_section =
@@ -98,8 +100,20 @@ impl Compiled {
             .max()
             .unwrap_or(config.scrape.interval);
         let default_max_age = config.default_max_age(slowest);
+        let fresh_within = config.fresh_within();
+        let backend = |backend: &Backend| {
+            let mut known = known.iter();
+            let same = known.find(|it| it.is_of(backend, fresh_within)).cloned();
+            same.unwrap_or_else(|| Arc::new(Prometheus::new(backend.clone(), fresh_within)))
+        };
+        let inside = config.prometheus.is_empty();
+        let is_inside = |rule: &&Rule| match &rule.engine {
+            Some(name) => &**name == EMBEDDED,
+            None => inside,
+        };
         let usage_queries: Vec<String> = resource_rules
             .iter()
+            .filter(|_| inside)
             .flat_map(ResourceRules::examples)
             .map(|(_, query)| query)
             .collect();
@@ -110,15 +124,21 @@ impl Compiled {
         let kubelets = KubeletTiming::of(config, &jobs);
         looks_back.extend(kubelets.map(|it| ResourceMetrics::looks_back(it.max_age)));
         Ok(Self {
-            limits: store_limits(all(&rules), &looks_back, &jobs, default_max_age),
-            kept: kept_metrics(config, all(&rules), &usage_queries),
+            limits: store_limits(
+                all(&rules).filter(is_inside),
+                &looks_back,
+                &jobs,
+                default_max_age,
+            ),
+            kept: kept_metrics(config, all(&rules).filter(is_inside), &usage_queries),
             jobs,
             resource_rules,
             kubelets,
             settings: Settings {
                 rules,
                 default_max_age,
-                fresh_within: config.fresh_within(),
+                fresh_within,
+                backends: config.prometheus.iter().map(backend).collect(),
             },
         })
     }
@@ -141,7 +161,7 @@ impl Core {
             limits,
             resource_rules,
             kubelets,
-        } = Compiled::new(config)?;
+        } = Compiled::new(config, &[])?;
         let default_max_age = settings.default_max_age;
         let store = Store::new(limits);
         let scraping = Scraping {
@@ -187,7 +207,7 @@ impl Core {
             // Whether and how CPU and memory are answered is settled at the start.
             resource_rules: _,
             kubelets: _,
-        } = Compiled::new(config)?;
+        } = Compiled::new(config, &self.provider.backends())?;
         self.scraping.store.limit(limits);
         self.scraping.kept.store(Arc::new(kept));
         self.jobs.send_if_modified(|current| {
@@ -202,11 +222,10 @@ impl Core {
     /// Has CPU and memory of `objects` answered, where the configuration says so: by `resourceRules`, or from what the preset
     /// kubelet scrapes.
     pub fn serve_resource_metrics(&mut self, objects: Arc<dyn MeteredObjects>) {
-        let engine = Arc::clone(&self.engine);
         let resources = match (&self.resource_rules, self.kubelets) {
             (Some(rules), _) => ResourceMetrics::of_rules(
                 objects,
-                engine,
+                self.engines().first(),
                 Arc::clone(&self.mapper),
                 rules.clone(),
                 self.default_max_age,
@@ -217,6 +236,7 @@ impl Core {
                     resolution,
                     max_age,
                 } = timing;
+                let engine = Arc::clone(&self.engine);
                 ResourceMetrics::of_kubelets(objects, engine, job, resolution, max_age)
             }
             (None, None) => return,
@@ -224,11 +244,16 @@ impl Core {
         self.resources = Some(Arc::new(resources));
     }
 
+    fn engines(&self) -> Engines {
+        Engines::new(Arc::clone(&self.engine) as _, self.provider.backends())
+    }
+
     /// What is wrong with the queries of `resourceRules`, by their names.
     pub fn check_resource_rules(&self) -> Vec<(String, Option<String>)> {
         let queries = self.resource_rules.iter().flat_map(ResourceRules::examples);
+        let engine = self.engines().first();
         let check = |(id, query): (String, String)| {
-            let problem = self.engine.check(&query, ResultType::Vector).err();
+            let problem = engine.check(&query, ResultType::Vector).err();
             (id, problem.map(|error| error.to_string()))
         };
         queries.map(check).collect()
@@ -388,6 +413,14 @@ fn rules(config: &Config) -> (RuleSet, Vec<Fault>) {
     let mut compile = |section: &str, rules: &[DiscoveryRule]| -> Vec<Arc<Rule>> {
         let mut compiled = Vec::with_capacity(rules.len());
         for (index, rule) in rules.iter().enumerate() {
+            if let Some(name) = &rule.engine
+                && name != EMBEDDED
+                && config.prometheus.iter().all(|it| it.name != *name)
+            {
+                let place = format!("{section}[{index}].engine");
+                let message = format!("there is no backend {name:?} in prometheus");
+                faults.push(Fault::new(place, message));
+            }
             match Rule::compile(&format!("{section}[{index}]"), rule) {
                 Ok(rule) => compiled.push(Arc::new(rule)),
                 Err(more) => faults.extend(more),
@@ -402,8 +435,12 @@ fn rules(config: &Config) -> (RuleSet, Vec<Fault>) {
             Preset::Kubelet => KUBELET_PRESET,
             Preset::InferencePods => INFERENCE_PODS_PRESET,
         };
-        let rules: Vec<DiscoveryRule> =
+        let mut rules: Vec<DiscoveryRule> =
             serde_saphyr::from_str(text).expect("a test reads every preset");
+        for rule in &mut rules {
+            // They are for what the preset scrapes.
+            rule.engine = Some(EMBEDDED.to_owned());
+        }
         custom.extend(compile(&format!("preset {}", preset.name()), &rules));
     }
     custom.extend(compile("rules", &config.rules));
