@@ -6,6 +6,7 @@
 mod catalog;
 mod error;
 mod external;
+mod owned;
 mod plan;
 pub mod resources;
 
@@ -214,7 +215,17 @@ impl Provider {
             .ok_or_else(|| ProviderError::UnknownResource(question.resource.clone()))?;
         let question = &*within_namespace(&kind, question)?;
         let ruling = self.current.load_full();
-        let offer = self.offer(&ruling, &kind, question, now).await?;
+        let offer = match self.offer(&ruling, &kind, question, now).await {
+            Err(unknown @ ProviderError::UnknownMetric(_)) => {
+                let Some(offer) = Self::offer_for_pods(&ruling, &kind, &question.metric) else {
+                    return Err(unknown);
+                };
+                return self
+                    .answer_over_pods(&ruling, &kind, question, &offer, now)
+                    .await;
+            }
+            offer => offer?,
+        };
         let objects = self.objects(&kind, question).await?;
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_ref()).collect();
         let max_age = ruling.max_age(&offer.rule);

@@ -66,6 +66,21 @@ pub struct QueryRequest<'a> {
     pub selector: &'a Selector,
 }
 
+/// What a query is asked for on an object that controls pods.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnerRequest<'a> {
+    /// The series' name.
+    pub series: &'a str,
+    /// The label that names the namespace, and the namespace.
+    pub namespace: (&'a str, &'a str),
+    /// The label that names the pods.
+    pub pod_label: &'a str,
+    /// The pods.
+    pub pods: &'a [&'a str],
+    /// The request's selector on the series' own labels.
+    pub selector: &'a Selector,
+}
+
 impl Rule {
     /// Compiles a rule. `id` is also where faults are said to be.
     ///
@@ -140,6 +155,23 @@ impl Rule {
         }
         matchers.names(request.object_label, request.objects);
         Ok(self.fill(request.series, &matchers, &[request.object_label])?)
+    }
+
+    /// Whether a metric of pods is to be answered on what controls them, where no label names that.
+    pub fn answers_for_owners(&self) -> bool {
+        self.association.owners
+    }
+
+    /// The query over the pods that an object controls: as [`Rule::query`], grouped by the namespace, which is one.
+    ///
+    /// # Errors
+    /// As [`Rule::query`].
+    pub fn query_for_owner(&self, request: &OwnerRequest<'_>) -> Result<String, RequestError> {
+        let mut matchers = Matchers::of(request.selector)?;
+        let (label, namespace) = request.namespace;
+        matchers.equal(label, namespace);
+        matchers.names(request.pod_label, request.pods);
+        Ok(self.fill(request.series, &matchers, &[label])?)
     }
 
     /// The query of an external metric: the selector's matchers first, then the namespace's, as its label and name. It
