@@ -4,6 +4,7 @@
 //! labels name, and which query answers a request. It knows no engine and no cluster.
 
 mod association;
+mod expression;
 mod naming;
 mod needed;
 mod quoted;
@@ -204,20 +205,42 @@ impl Rule {
         label_matchers: &str,
         group_by: &str,
     ) -> Result<String, TemplateError> {
+        self.outline(series, label_matchers, group_by, "")
+    }
+
+    /// As [`Rule::render`], with this value for each label whose value the template writes.
+    ///
+    /// # Errors
+    /// As [`Rule::render`].
+    pub fn outline(
+        &self,
+        series: &str,
+        label_matchers: &str,
+        group_by: &str,
+        value: &str,
+    ) -> Result<String, TemplateError> {
+        let labels = self.template.uses().written.iter();
+        let label_values: Vec<(String, String)> = labels
+            .map(|label| (label.clone(), value.to_owned()))
+            .collect();
         let group_by = [group_by];
         self.template.render(Values {
             series,
             label_matchers,
-            label_values: &[],
+            label_values: &label_values,
             group_by: if group_by == [""] { &[] } else { &group_by },
         })
     }
 
     /// Whether the query says the same of an object, apart from the matcher of its name, however many others are asked
-    /// about: the template looks at neither the names nor whether there are matchers.
+    /// about: the template looks at neither the names nor whether there are matchers, and other labels' values are only
+    /// written, and decide nothing.
     pub fn is_indifferent_to_names(&self, object_label: &str) -> bool {
         let uses = self.template.uses();
-        !uses.any_label && !uses.examines_matchers && !uses.labels.contains(object_label)
+        !uses.any_label
+            && !uses.examines_matchers
+            && uses.examined.is_empty()
+            && !uses.written.contains(object_label)
     }
 
     fn fill(

@@ -1,10 +1,11 @@
 //! The `rules:`, `externalRules:` and `resourceRules:` sections: prometheus-adapter's, field for field
 //! (`pkg/config/config.go`), with a few optional fields of our own.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::scrape::units;
 
@@ -47,8 +48,9 @@ pub struct RegexFilter {
 pub struct ResourceMapping {
     /// A label name made from a resource, such as `kube_<<.Resource>>`.
     pub template: String,
-    /// Label names and the resource each of them names.
-    pub overrides: BTreeMap<String, GroupResource>,
+    /// Label names and the resource each of them names. Of two labels for one resource the first counts.
+    #[serde(deserialize_with = "in_order")]
+    pub overrides: Vec<(String, GroupResource)>,
     /// Only for external rules: whether the request's namespace becomes a matcher. Default: true.
     pub namespaced: Option<bool>,
     /// Ours: whether a metric of pods that is asked for on a Deployment, a Job or whatever else controls pods, and that no
@@ -103,4 +105,33 @@ pub struct ResourceRule {
     pub resources: ResourceMapping,
     /// The label that names the container.
     pub container_label: String,
+}
+
+/// A mapping in the order of the file. A key that is there twice is refused by the reader of YAML.
+fn in_order<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<(String, GroupResource)>, D::Error> {
+    struct InOrder;
+
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<(String, GroupResource)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a mapping from labels to resources")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+
+    deserializer.deserialize_map(InOrder)
 }

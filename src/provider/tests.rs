@@ -271,7 +271,7 @@ async fn a_query_that_keeps_objects_apart_is_asked_once_for_all_and_gives_the_sa
 - seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
   name: {as: literal}
   resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}
-  metricsQuery: avg(<<.Series>>{<<.LabelMatchers>>}) without (gpu, UUID, ProcessId, NamespaceName)
+  metricsQuery: label_replace(avg(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>), "of", "gpus", "", "")
 - seriesQuery: 'DCGM_CUSTOM_PROCESS_SM_UTIL{PodName!=""}'
   name: {as: plain}
   resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}

@@ -67,20 +67,7 @@ impl Association {
 
     /// The label that names namespaces, whether or not any series has it.
     pub(super) fn namespace_label(&self, mapper: &dyn ResourceMapper) -> Option<String> {
-        let names_namespaces = |resource: &GroupResource| {
-            let kind = mapper.resolve(resource);
-            kind.is_some_and(|kind| kind.resource == GroupResource::core("namespaces"))
-        };
-        let overridden = self.overrides.iter();
-        let mut overridden = overridden.filter(|(_, resource)| names_namespaces(resource));
-        match overridden.next() {
-            Some((label, _)) => Some(label.clone()),
-            None => {
-                let template = self.template.as_ref()?;
-                let label = template.text.replace(GROUP, "");
-                Some(label.replace(RESOURCE, "namespace"))
-            }
-        }
+        self.label("namespaces", "namespace", mapper)
     }
 
     /// The resources that these labels name, each with its label. A label that names nothing the cluster knows is skipped.
@@ -89,34 +76,35 @@ impl Association {
         labels: &[Arc<str>],
         mapper: &dyn ResourceMapper,
     ) -> Vec<(ResourceKind, String)> {
-        let mut found: Vec<(ResourceKind, String)> = Vec::new();
+        // Of two labels for one resource the first override in the file counts, else the first label by name:
+        // prometheus-adapter leaves it to chance.
+        let mut found: Vec<(usize, ResourceKind, String)> = Vec::new();
         for label in labels {
-            let named = self
-                .overrides
-                .iter()
-                .find(|(name, _)| name.as_str() == label.as_ref());
-            let name = match named {
-                Some((_, resource)) => Some(resource.clone()),
-                None => self
-                    .template
-                    .as_ref()
-                    .and_then(|template| template.resource(label)),
+            let mut overrides = self.overrides.iter();
+            let rank = overrides.position(|(name, _)| name.as_str() == label.as_ref());
+            let kind = match (rank, &self.template) {
+                (Some(rank), _) => mapper.resolve(&self.overrides[rank].1),
+                (None, Some(template)) => template.resource(label, mapper),
+                (None, None) => None,
             };
-            let Some(kind) = name.and_then(|name| mapper.resolve(&name)) else {
+            let Some(kind) = kind else {
                 continue;
             };
-            // Of two labels for one resource the first by name counts, always: prometheus-adapter leaves it to chance.
-            if !found
-                .iter()
-                .any(|(known, _)| known.resource == kind.resource)
-            {
-                found.push((kind, label.to_string()));
+            let rank = rank.unwrap_or(usize::MAX);
+            let known = found
+                .iter_mut()
+                .find(|(_, known, _)| known.resource == kind.resource);
+            match known {
+                None => found.push((rank, kind, label.to_string())),
+                Some(known) if rank < known.0 => *known = (rank, kind, label.to_string()),
+                Some(_) => {}
             }
         }
-        found
+        let without_rank = |(_, kind, label)| (kind, label);
+        found.into_iter().map(without_rank).collect()
     }
 
-    /// The label that names a resource of the core group, by an override or by the template; the first by name of several.
+    /// The label that names a resource of the core group, by an override, the first in the file of several, or by the template.
     pub(super) fn label(
         &self,
         plural: &str,
@@ -138,6 +126,8 @@ impl Association {
 
 impl LabelTemplate {
     fn parse(path: &str, text: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        let blanks = Regex::new(r"<<\s*(\.\w+)\s*>>").expect("it is written here");
+        let text = blanks.replace_all(text, "<<$1>>").into_owned();
         if !text.contains(RESOURCE) {
             faults.push(Fault::new(path, format!("must contain {RESOURCE}")));
             return None;
@@ -149,24 +139,32 @@ impl LabelTemplate {
             ));
             return None;
         }
-        let pattern = regex::escape(text)
+        // No resource has `_` in its name, so that a group may: it stands for its dots and dashes.
+        let pattern = regex::escape(&text)
             .replace(&regex::escape(GROUP), "(?P<group>.+?)")
-            .replace(&regex::escape(RESOURCE), "(?P<resource>.+?)");
+            .replace(&regex::escape(RESOURCE), "(?P<resource>[^_]+?)");
         let pattern = Regex::new(&format!("^{pattern}$"))
             .map_err(|error| faults.push(Fault::new(path, format!("cannot be matched: {error}"))))
             .ok()?;
-        Some(Self {
-            text: text.to_owned(),
-            pattern,
-        })
+        Some(Self { text, pattern })
     }
 
-    fn resource(&self, label: &str) -> Option<GroupResource> {
+    /// The resource that a label names. In a label, the dots and dashes of a group are written as `_`.
+    fn resource(&self, label: &str, mapper: &dyn ResourceMapper) -> Option<ResourceKind> {
         let captures = self.pattern.captures(label)?;
-        let group = captures.name("group").map_or("", |group| group.as_str());
-        Some(GroupResource {
-            group: group.to_owned(),
-            resource: captures["resource"].to_owned(),
+        let written = captures.name("group").map_or("", |group| group.as_str());
+        let resolve = |group: &str| {
+            mapper.resolve(&GroupResource {
+                group: group.to_ascii_lowercase(),
+                resource: captures["resource"].to_ascii_lowercase(),
+            })
+        };
+        // A group with dashes is found by how it begins.
+        resolve(&written.replace('_', ".")).or_else(|| {
+            let (begin, _) = written.split_once('_')?;
+            let kind = resolve(begin)?;
+            let in_label = kind.resource.group.replace(['.', '-'], "_");
+            (in_label == written).then_some(kind)
         })
     }
 }

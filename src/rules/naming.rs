@@ -93,7 +93,7 @@ impl Naming {
 }
 
 fn expression(path: &str, pattern: &str, faults: &mut Vec<Fault>) -> Option<Regex> {
-    Regex::new(pattern)
+    super::expression::compile(pattern)
         .map_err(|error| {
             faults.push(Fault::new(
                 path,

@@ -133,7 +133,11 @@ impl Template {
 
     /// A template must work for a request for objects, one for containers, or an external one, which groups by nothing.
     fn try_out(&self) -> Result<(), TemplateError> {
-        let labels = self.uses.labels.iter().map(String::as_str);
+        let labels = self
+            .uses
+            .written
+            .union(&self.uses.examined)
+            .map(String::as_str);
         let labels: Vec<(String, String)> = labels
             .chain(["label"])
             .map(|label| (label.to_owned(), "value".to_owned()))

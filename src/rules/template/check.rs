@@ -25,8 +25,10 @@ const END: char = '\u{1}';
 /// What a template's text depends on, apart from where its values are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::rules) struct Uses {
-    /// The labels whose values it looks up.
-    pub(in crate::rules) labels: BTreeSet<String>,
+    /// The labels whose values it writes: `<<index .LabelValuesByName "namespace">>`.
+    pub(in crate::rules) written: BTreeSet<String>,
+    /// The labels whose values it does more with.
+    pub(in crate::rules) examined: BTreeSet<String>,
     /// It looks at label values without saying which.
     pub(in crate::rules) any_label: bool,
     /// It does more with the matchers than write them, such as `<<if .LabelMatchers>>`.
@@ -158,7 +160,12 @@ impl Checker<'_> {
                 Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
                 Node::List(list) => self.list(list)?,
                 Node::Action(action) if writes_matchers(action) => {}
-                Node::Action(action) => self.pipe(&action.pipe)?,
+                Node::Action(action) => match self.label_written(action) {
+                    Some(label) => {
+                        self.uses.written.insert(label.to_owned());
+                    }
+                    None => self.pipe(&action.pipe)?,
+                },
                 Node::If(block) => self.block(block, false)?,
                 Node::Range(block) | Node::With(block) => self.block(block, true)?,
                 Node::Template(_) | Node::Define(_) => {
@@ -198,11 +205,8 @@ impl Checker<'_> {
     }
 
     fn command(&mut self, command: &CommandNode) -> Result<(), TemplateError> {
-        if let [Expr::Identifier(_, index), map, Expr::String(_, key)] = command.args.as_slice()
-            && index == "index"
-            && self.is_field(map, "LabelValuesByName")
-        {
-            self.uses.labels.insert(key.to_string());
+        if let Some(label) = self.label_looked_up(command) {
+            self.uses.examined.insert(label.to_owned());
             return Ok(());
         }
         command
@@ -258,7 +262,7 @@ impl Checker<'_> {
         }
         match (name, fields.get(1)) {
             ("LabelValuesByName", Some(label)) => {
-                self.uses.labels.insert(label.to_string());
+                self.uses.examined.insert(label.to_string());
             }
             ("LabelValuesByName", None) => self.uses.any_label = true,
             ("LabelMatchers", None) => self.uses.examines_matchers = true,
@@ -280,6 +284,25 @@ impl Checker<'_> {
     fn everything(&mut self) {
         self.uses.any_label = true;
         self.uses.examines_matchers = true;
+    }
+
+    /// The label of an action that is `<<index .LabelValuesByName "label">>`.
+    fn label_written<'a>(&self, action: &'a ActionNode) -> Option<&'a str> {
+        match action.pipe.commands.as_slice() {
+            [command] if action.pipe.decl.is_empty() => self.label_looked_up(command),
+            _ => None,
+        }
+    }
+
+    fn label_looked_up<'a>(&self, command: &'a CommandNode) -> Option<&'a str> {
+        match command.args.as_slice() {
+            [Expr::Identifier(_, index), map, Expr::String(_, label)]
+                if index == "index" && self.is_field(map, "LabelValuesByName") =>
+            {
+                Some(label)
+            }
+            _ => None,
+        }
     }
 
     /// Whether this is a field of the request.

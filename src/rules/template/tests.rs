@@ -220,35 +220,68 @@ fn a_query_has_a_longest_length_and_a_template_a_number_of_rounds() {
 
 #[test]
 fn it_is_known_what_a_template_looks_at() {
-    let table: [(&str, &[&str], bool, bool); 9] = [
+    let none: &[&str] = &[];
+    let ns: &[&str] = &["ns"];
+    let table = [
         (
             "<<.Series>>{<<.LabelMatchers>>} <<.GroupBy>>",
-            &[],
+            none,
+            none,
             false,
             false,
         ),
-        ("<<index .LabelValuesByName \"ns\">>", &["ns"], false, false),
+        (
+            "<<index .LabelValuesByName \"ns\">>",
+            ns,
+            none,
+            false,
+            false,
+        ),
         (
             "<<index $.LabelValuesByName \"ns\" | printf \"%q\">>",
-            &["ns"],
+            none,
+            ns,
             false,
             false,
         ),
         (
-            "<<with .GroupBySlice>><<$.LabelMatchers>><<.>><<end>>",
-            &[],
+            "<<if index .LabelValuesByName \"ns\">>x<<end>>",
+            none,
+            ns,
             false,
             false,
         ),
-        ("<<index .LabelValuesByName .GroupBy>>", &[], true, false),
-        ("<<range .LabelValuesByName>><<end>>", &[], true, false),
-        ("<<if .LabelMatchers>>x<<end>>", &[], false, true),
-        ("<<$m := .LabelMatchers>><<$m>>", &[], false, true),
-        ("<<.>>", &[], true, true),
+        ("<<.LabelValuesByName.ns>>", none, ns, false, false),
+        (
+            "<<with .GroupBySlice>><<$.LabelMatchers>><<.>><<end>>",
+            none,
+            none,
+            false,
+            false,
+        ),
+        (
+            "<<index .LabelValuesByName .GroupBy>>",
+            none,
+            none,
+            true,
+            false,
+        ),
+        (
+            "<<range .LabelValuesByName>><<end>>",
+            none,
+            none,
+            true,
+            false,
+        ),
+        ("<<if .LabelMatchers>>x<<end>>", none, none, false, true),
+        ("<<$m := .LabelMatchers>><<$m>>", none, none, false, true),
+        ("<<.>>", none, none, true, true),
     ];
-    for (text, labels, any_label, examines_matchers) in table {
+    for (text, written, examined, any_label, examines_matchers) in table {
+        let labels = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect();
         let expected = Uses {
-            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            written: labels(written),
+            examined: labels(examined),
             any_label,
             examines_matchers,
         };
