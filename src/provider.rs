@@ -6,6 +6,7 @@
 mod catalog;
 mod error;
 mod external;
+mod owned;
 mod plan;
 pub mod resources;
 
@@ -187,10 +188,13 @@ impl Provider {
         let ruling = self.current.load();
         let check = |rule: &Arc<Rule>, object_label: &str| {
             let engine = ruling.engine(rule);
-            let (example, wanted) = catalog::example(rule, "series", object_label);
+            let query = || match catalog::example(rule, "series", object_label) {
+                Ok((query, wanted)) => engine.check(&query, wanted).err().map(|e| e.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
             let found = engine.check_selector(&rule.series_query);
-            let problem = found.and_then(|()| engine.check(&example, wanted)).err();
-            (Arc::clone(&rule.id), problem.map(|error| error.to_string()))
+            let problem = found.err().map(|error| error.to_string()).or_else(query);
+            (Arc::clone(&rule.id), problem)
         };
         let rules = &ruling.settings.rules;
         let custom = rules.custom.iter().map(|rule| check(rule, "label"));
@@ -222,7 +226,17 @@ impl Provider {
             .ok_or_else(|| ProviderError::UnknownResource(question.resource.clone()))?;
         let question = &*within_namespace(&kind, question)?;
         let ruling = self.current.load_full();
-        let offer = self.offer(&ruling, &kind, question, now).await?;
+        let offer = match self.offer(&ruling, &kind, question, now).await {
+            Err(unknown @ ProviderError::UnknownMetric(_)) => {
+                let Some(offer) = Self::offer_for_pods(&ruling, &kind, &question.metric) else {
+                    return Err(unknown);
+                };
+                return self
+                    .answer_over_pods(&ruling, &kind, question, &offer, now)
+                    .await;
+            }
+            offer => offer?,
+        };
         let objects = self.objects(&kind, question).await?;
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_ref()).collect();
         let max_age = ruling.max_age(&offer.rule);

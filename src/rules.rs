@@ -6,6 +6,7 @@
 mod association;
 mod naming;
 mod needed;
+mod quoted;
 mod request;
 mod resources;
 mod template;
@@ -20,8 +21,9 @@ use crate::model::selector::Selector;
 
 use association::Association;
 use naming::Naming;
+use request::Matchers;
 pub use request::RequestError;
-pub use resources::{NoLabel, ResourceRules, UsageQueries, UsageQuery};
+pub use resources::{ResourceRules, UsageError, UsageQueries, UsageQuery};
 pub use template::TemplateError;
 use template::{Template, Values};
 
@@ -61,6 +63,21 @@ pub struct QueryRequest<'a> {
     pub objects: &'a [&'a str],
     /// The label that names the objects; empty where a metric is asked for that is of no object.
     pub object_label: &'a str,
+    /// The request's selector on the series' own labels.
+    pub selector: &'a Selector,
+}
+
+/// What a query is asked for on an object that controls pods.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnerRequest<'a> {
+    /// The series' name.
+    pub series: &'a str,
+    /// The label that names the namespace, and the namespace.
+    pub namespace: (&'a str, &'a str),
+    /// The label that names the pods.
+    pub pod_label: &'a str,
+    /// The pods.
+    pub pods: &'a [&'a str],
     /// The request's selector on the series' own labels.
     pub selector: &'a Selector,
 }
@@ -132,23 +149,87 @@ impl Rule {
     /// The query that answers `request`: the selector's matchers first, then the namespace's, then the objects'.
     ///
     /// # Errors
-    /// Where the selector cannot be put as matchers.
+    /// Where the selector cannot be put as matchers, or the template has no query for them.
     pub fn query(&self, request: &QueryRequest<'_>) -> Result<String, RequestError> {
-        let mut matchers = request::selector_matchers(request.selector)?;
+        let mut matchers = Matchers::of(request.selector)?;
         if let Some((label, namespace)) = request.namespace {
-            matchers.push(request::equal(label, namespace));
+            matchers.equal(label, namespace);
         }
-        if !request.objects.is_empty() {
-            matchers.push(request::names(request.object_label, request.objects));
-        }
-        Ok(self.render(request.series, &matchers.join(","), request.object_label))
+        matchers.names(request.object_label, request.objects);
+        Ok(self.fill(request.series, &matchers, &[request.object_label])?)
     }
 
-    /// The query with these texts in it, for looking at its shape.
-    pub fn render(&self, series: &str, label_matchers: &str, group_by: &str) -> String {
+    /// Whether a metric of pods is to be answered on what controls them, where no label names that.
+    pub fn answers_for_owners(&self) -> bool {
+        self.association.owners
+    }
+
+    /// The query over the pods that an object controls: as [`Rule::query`], grouped by the namespace, which is one.
+    ///
+    /// # Errors
+    /// As [`Rule::query`].
+    pub fn query_for_owner(&self, request: &OwnerRequest<'_>) -> Result<String, RequestError> {
+        let mut matchers = Matchers::of(request.selector)?;
+        let (label, namespace) = request.namespace;
+        matchers.equal(label, namespace);
+        matchers.names(request.pod_label, request.pods);
+        Ok(self.fill(request.series, &matchers, &[label])?)
+    }
+
+    /// The query of an external metric: the selector's matchers first, then the namespace's, as its label and name. It
+    /// groups by nothing.
+    ///
+    /// # Errors
+    /// As [`Rule::query`].
+    pub fn query_external(
+        &self,
+        series: &str,
+        namespace: Option<(&str, &str)>,
+        selector: &Selector,
+    ) -> Result<String, RequestError> {
+        let mut matchers = Matchers::of(selector)?;
+        if let Some((label, namespace)) = namespace {
+            matchers.equal(label, namespace);
+        }
+        Ok(self.fill(series, &matchers, &[])?)
+    }
+
+    /// The query with these texts in it, for looking at its shape. An empty label to group by is none.
+    ///
+    /// # Errors
+    /// Where the template has no query for such a request.
+    pub fn render(
+        &self,
+        series: &str,
+        label_matchers: &str,
+        group_by: &str,
+    ) -> Result<String, TemplateError> {
+        let group_by = [group_by];
         self.template.render(Values {
             series,
             label_matchers,
+            label_values: &[],
+            group_by: if group_by == [""] { &[] } else { &group_by },
+        })
+    }
+
+    /// Whether the query says the same of an object, apart from the matcher of its name, however many others are asked
+    /// about: the template looks at neither the names nor whether there are matchers.
+    pub fn is_indifferent_to_names(&self, object_label: &str) -> bool {
+        let uses = self.template.uses();
+        !uses.any_label && !uses.examines_matchers && !uses.labels.contains(object_label)
+    }
+
+    fn fill(
+        &self,
+        series: &str,
+        matchers: &Matchers,
+        group_by: &[&str],
+    ) -> Result<String, TemplateError> {
+        self.template.render(Values {
+            series,
+            label_matchers: &matchers.text(),
+            label_values: matchers.values(),
             group_by,
         })
     }

@@ -186,6 +186,8 @@ fn the_adapter_may_do_what_it_needs_and_no_more() {
     let expected = written(&[
         (" pods/", "get list watch"),
         (" namespaces/", "get list watch"),
+        ("apps deployments/", "list watch"),
+        ("apps replicasets/", "list watch"),
         (" nodes/", "list watch"),
         (" nodes/metrics/", "get"),
         (
@@ -511,7 +513,7 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 9] = [
+    const MAY_NAME_IT: [(&str, &str); 10] = [
         (
             "src/cluster/connect.rs",
             "refuses a kubeconfig that says it",
@@ -528,6 +530,7 @@ fn verification_is_turned_off_nowhere() {
             "src/cli/kubelet.rs",
             "sets it for metrics-server's flag that says so",
         ),
+        ("src/cli/check.rs", "warns of it"),
         ("src/scrape/client.rs", "does what a job chose, and warns"),
         ("tests/scraping/secured.rs", "sees what that does"),
         ("src/config/scrape/tests.rs", "sees that it is read"),

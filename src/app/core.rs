@@ -57,6 +57,7 @@ pub struct Core {
     engine: Arc<Embedded>,
     mapper: Arc<dyn ResourceMapper>,
     resource_rules: Option<ResourceRules>,
+    kubelets: Option<KubeletTiming>,
     default_max_age: Duration,
 }
 
@@ -67,6 +68,7 @@ struct Compiled {
     kept: KeptMetrics,
     limits: Limits,
     resource_rules: Option<ResourceRules>,
+    kubelets: Option<KubeletTiming>,
 }
 
 impl Compiled {
@@ -79,9 +81,11 @@ impl Compiled {
             faults.extend(more.into_iter().map(in_section));
             Vec::new()
         });
+        // Where they are not served, nobody needs to care what is wrong with them.
         let resource_rules = config.resource_rules.as_ref();
-        let resource_rules =
-            resource_rules.map(|section| ResourceRules::compile(section, longest_range));
+        let resource_rules = resource_rules
+            .filter(|_| config.resource_metrics)
+            .map(|section| ResourceRules::compile(section, longest_range));
         let resource_rules = resource_rules.transpose().unwrap_or_else(|more| {
             faults.extend(more);
             None
@@ -113,16 +117,23 @@ impl Compiled {
             .flat_map(ResourceRules::examples)
             .map(|(_, query)| query)
             .collect();
+        let mut looks_back: Vec<Duration> = usage_queries
+            .iter()
+            .map(|query| longest_range(query) + default_max_age)
+            .collect();
+        let kubelets = KubeletTiming::of(config, &jobs);
+        looks_back.extend(kubelets.map(|it| ResourceMetrics::looks_back(it.max_age)));
         Ok(Self {
             limits: store_limits(
                 all(&rules).filter(is_inside),
-                &usage_queries,
+                &looks_back,
                 &jobs,
                 default_max_age,
             ),
             kept: kept_metrics(config, all(&rules).filter(is_inside), &usage_queries),
             jobs,
             resource_rules,
+            kubelets,
             settings: Settings {
                 rules,
                 default_max_age,
@@ -149,6 +160,7 @@ impl Core {
             kept,
             limits,
             resource_rules,
+            kubelets,
         } = Compiled::new(config, &[])?;
         let default_max_age = settings.default_max_age;
         let store = Store::new(limits);
@@ -175,6 +187,7 @@ impl Core {
             engine,
             mapper,
             resource_rules,
+            kubelets,
             default_max_age,
         })
     }
@@ -193,6 +206,7 @@ impl Core {
             limits,
             // Whether and how CPU and memory are answered is settled at the start.
             resource_rules: _,
+            kubelets: _,
         } = Compiled::new(config, &self.provider.backends())?;
         self.scraping.store.limit(limits);
         self.scraping.kept.store(Arc::new(kept));
@@ -205,27 +219,27 @@ impl Core {
         Ok(())
     }
 
-    /// Has CPU and memory of `objects` answered: by `resourceRules`, or from what the preset kubelet scrapes. `config` is that of
-    /// [`Core::build`].
-    pub fn serve_resource_metrics(&mut self, config: &Config, objects: Arc<dyn MeteredObjects>) {
-        let resources = match &self.resource_rules {
-            Some(rules) => ResourceMetrics::of_rules(
+    /// Has CPU and memory of `objects` answered, where the configuration says so: by `resourceRules`, or from what the preset
+    /// kubelet scrapes.
+    pub fn serve_resource_metrics(&mut self, objects: Arc<dyn MeteredObjects>) {
+        let resources = match (&self.resource_rules, self.kubelets) {
+            (Some(rules), _) => ResourceMetrics::of_rules(
                 objects,
                 self.engines().first(),
                 Arc::clone(&self.mapper),
                 rules.clone(),
                 self.default_max_age,
             ),
-            None => {
-                let name = Preset::Kubelet.name();
-                let jobs = self.jobs.borrow();
-                let job = jobs.iter().find(|job| job.name() == name);
-                let resolution = job.map_or(config.scrape.interval, targets::Job::interval);
-                // Not that of the slowest job: it may be much longer.
-                let max_age = config.default_max_age(resolution);
+            (None, Some(timing)) => {
+                let job = Preset::Kubelet.name();
+                let KubeletTiming {
+                    resolution,
+                    max_age,
+                } = timing;
                 let engine = Arc::clone(&self.engine);
-                ResourceMetrics::of_kubelets(objects, engine, name, resolution, max_age)
+                ResourceMetrics::of_kubelets(objects, engine, job, resolution, max_age)
             }
+            (None, None) => return,
         };
         self.resources = Some(Arc::new(resources));
     }
@@ -305,23 +319,43 @@ fn all(rules: &RuleSet) -> impl Iterator<Item = &Rule> {
     rules.custom.iter().chain(&rules.external).map(Arc::as_ref)
 }
 
-/// What the store must keep for these rules and queries: samples as old as any of them looks back, of the fastest job too. CPU
-/// and memory from kubelets need three times the age limit.
+/// How often kubelets are scraped for `metrics.k8s.io`, and the age limit that follows. Not that of the slowest job, which may be
+/// much longer.
+#[derive(Clone, Copy, Debug)]
+struct KubeletTiming {
+    resolution: Duration,
+    max_age: Duration,
+}
+
+impl KubeletTiming {
+    /// Nothing where kubelets are not the source.
+    fn of(config: &Config, jobs: &[targets::Job]) -> Option<Self> {
+        let name = Preset::Kubelet.name();
+        let job = jobs.iter().find(|job| job.name() == name)?;
+        let served = config.resource_metrics && config.resource_rules.is_none();
+        let resolution = job.interval();
+        served.then(|| Self {
+            resolution,
+            max_age: config.default_max_age(resolution),
+        })
+    }
+}
+
+/// What the store must keep for these rules, and for what else looks back: samples as old as that, of the fastest job too.
 fn store_limits<'a>(
     rules: impl Iterator<Item = &'a Rule>,
-    queries: &[String],
+    looks_back: &[Duration],
     jobs: &[targets::Job],
     default_max_age: Duration,
 ) -> Limits {
     let needs = |rule: &Rule| {
         let example = rule.render("series", "label=\"x\"", "label");
-        longest_range(&example) + rule.max_age.unwrap_or(default_max_age)
+        longest_range(&example.unwrap_or_default()) + rule.max_age.unwrap_or(default_max_age)
     };
     let mut limits = Limits::default();
     limits.retention = rules
         .map(needs)
-        .chain(queries.iter().map(|it| longest_range(it) + default_max_age))
-        .chain([default_max_age * 3])
+        .chain(looks_back.iter().copied())
         .fold(limits.retention, Duration::max)
         .min(LONGEST_RETENTION);
     let fastest = jobs
@@ -365,7 +399,8 @@ fn kept_metrics<'a>(
 fn needed_names<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<NameCondition> {
     let of_rule = |rule: &Rule| {
         let series = selectors(&rule.series_query).unwrap_or_default();
-        let queried = selectors(&rule.query_for_names()).unwrap_or_default();
+        let queried = rule.query_for_names().unwrap_or_default();
+        let queried = selectors(&queried).unwrap_or_default();
         let needed = series.first().map(|series| rule.needed(series, &queried));
         needed.unwrap_or_default()
     };

@@ -71,13 +71,8 @@ impl Check {
         if config.resource_rules.is_some() && !config.resource_metrics {
             anstream::println!("resourceRules: read, and not served without resourceMetrics: true");
         }
-        for job in &config.scrape.scrape_configs {
-            if job.tls_config.insecure_skip_verify {
-                let name = &job.job_name;
-                anstream::println!(
-                    "scrape job {name}: any certificate is believed, as insecure_skip_verify says"
-                );
-            }
+        for warning in warnings(&config) {
+            anstream::println!("{warning}");
         }
         let mut failed = 0;
         for path in &self.test {
@@ -102,5 +97,43 @@ impl Check {
         let mapper = cluster::discover_once(client.clone()).await?;
         let core = Core::build(config, Arc::new(NoObjects), mapper)?;
         Ok(Some(offers::of_cluster(&core, client).await))
+    }
+}
+
+/// What works, and should be known before it is applied.
+fn warnings(config: &Config) -> Vec<String> {
+    let jobs = config.scrape.scrape_configs.iter().enumerate();
+    let jobs = jobs.map(|(index, job)| {
+        let path = format!("scrape_configs[{index}]");
+        (
+            path,
+            format!("a target of {}", job.job_name),
+            &job.tls_config,
+        )
+    });
+    let kubelet = &config.scrape.kubelet.tls_config;
+    let kubelet = ("kubelet".to_owned(), "a kubelet".to_owned(), kubelet);
+    jobs.chain([kubelet])
+        .filter(|(.., tls)| tls.insecure_skip_verify)
+        .map(|(path, what, _)| format!("scrape.{path}.tls_config.insecure_skip_verify: warning: whoever answers for {what} is believed, and gets its credentials"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_believes_any_certificate_is_warned_of() {
+        let job = |name: &str, tls: &str| {
+            format!(
+                "{{job_name: {name}, static_configs: [{{targets: ['h:1']}}], tls_config: {{{tls}}}}}"
+            )
+        };
+        let (a, b) = (job("a", ""), job("b", "insecure_skip_verify: true"));
+        let text = format!("scrape: {{scrape_configs: [{a}, {b}]}}");
+        let config = Config::parse(&text).expect("valid");
+        let expected = "scrape.scrape_configs[1].tls_config.insecure_skip_verify: warning: whoever answers for a target of b is believed, and gets its credentials";
+        assert_eq!(warnings(&config), [expected]);
     }
 }

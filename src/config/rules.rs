@@ -51,6 +51,9 @@ pub struct ResourceMapping {
     pub overrides: BTreeMap<String, GroupResource>,
     /// Only for external rules: whether the request's namespace becomes a matcher. Default: true.
     pub namespaced: Option<bool>,
+    /// Ours: whether a metric of pods that is asked for on a Deployment, a Job or whatever else controls pods, and that no
+    /// label names, is answered over those pods. Default: true.
+    pub owners: Option<bool>,
 }
 
 /// A resource in any of its names.

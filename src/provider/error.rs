@@ -86,6 +86,14 @@ impl ProviderError {
         ))
     }
 
+    pub(super) fn no_pods(question: &MetricQuestion, kind: &ResourceKind) -> Self {
+        let (metric, asked) = (&question.metric, asked(question, kind));
+        Self::NoObjects(format!(
+            "no value of {metric} for {asked}: no label of its series names {}, and no pod is controlled by them",
+            kind.resource
+        ))
+    }
+
     pub(super) fn missing(
         question: &MetricQuestion,
         kind: &ResourceKind,

@@ -7,7 +7,6 @@ use crate::model::labels::Labels;
 use crate::model::quantity::Quantity;
 use crate::model::selector::Selector;
 use crate::model::time::Timestamp;
-use crate::rules::QueryRequest;
 
 use super::catalog::ExternalOffer;
 use super::{DEADLINE, Provider, ProviderError, Ruling, UnusablePoints, within};
@@ -64,13 +63,10 @@ impl Provider {
         let ruling = self.current.load_full();
         let offer = self.external_offer(&ruling, &question.metric, now).await?;
         let namespace = offer.namespace_label.as_deref();
-        let text = offer.rule.query(&QueryRequest {
-            series: &offer.series,
-            namespace: namespace.map(|label| (label, question.namespace.as_str())),
-            objects: &[],
-            object_label: "",
-            selector: &question.selector,
-        })?;
+        let namespace = namespace.map(|label| (label, question.namespace.as_str()));
+        let text = offer
+            .rule
+            .query_external(&offer.series, namespace, &question.selector)?;
         let max_age = ruling.max_age(&offer.rule);
         let query = InstantQuery {
             text,

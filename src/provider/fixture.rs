@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+
 use super::{Provider, RuleSet, Settings};
 use crate::config::rules::DiscoveryRule;
 use crate::engine::embedded::Embedded;
@@ -54,6 +57,17 @@ impl ObjectLister for Pods {
             .map(|(name, _)| object(name))
             .collect())
     }
+
+    /// A Deployment of its pods' label.
+    fn pods_of<'a>(
+        &'a self,
+        _: &'a ResourceKind,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<ObjectRef>, ListError>> {
+        let selector = Selector::parse(&format!("app={name}")).expect("a selector");
+        ready(self.list(&GroupResource::core("pods"), Some(namespace), &selector)).boxed()
+    }
 }
 
 struct Mapper;
@@ -63,6 +77,7 @@ impl ResourceMapper for Mapper {
         let (plural, kind, namespaced) = match name.resource.as_str() {
             "pod" | "pods" => ("pods", "Pod", true),
             "namespace" | "namespaces" => ("namespaces", "Namespace", false),
+            "deployment" | "deployments" => ("deployments", "Deployment", true),
             _ => return None,
         };
         let (resource, version) = (GroupResource::core(plural), "v1".to_owned());

@@ -15,9 +15,10 @@ const TEMPLATED: &str = "__templated_matchers__";
 const GROUPED: &str = "__templated_group__";
 
 /// Whether this rule's query gives each object the same value when it is asked for all objects.
-pub(super) fn is_batchable(rule: &Rule, series: &str) -> bool {
+pub(super) fn is_batchable(rule: &Rule, series: &str, object_label: &str) -> bool {
     let text = rule.render(series, &format!("{TEMPLATED}=\"1\""), GROUPED);
-    parser::parse(&text).is_ok_and(|expr| independent(&expr, false))
+    rule.is_indifferent_to_names(object_label)
+        && text.is_ok_and(|text| parser::parse(&text).is_ok_and(|expr| independent(&expr, false)))
 }
 
 /// Whether every templated selector of `expr` is grouped; `grouped`: all aggregations above group by the object's label,

@@ -431,3 +431,67 @@ async fn other_settings_count_at_once_and_keep_what_was_scraped() {
     let gone = world.ask(&question("app=qwen"), at(3)).await;
     assert!(gone.is_err(), "no rule offers it any more");
 }
+
+fn of_deployment(name: &str) -> MetricQuestion {
+    MetricQuestion {
+        resource: GroupResource::core("deployments"),
+        objects: Objects::Named(name.into()),
+        ..question("")
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_is_answered_for_by_its_pods_as_the_rule_has_it() {
+    let mut world = world("");
+    let samples = [
+        ("qwen-a", "0", 40.0),
+        ("qwen-a", "1", 60.0),
+        ("qwen-b", "2", 20.0),
+        ("other", "3", 99.0),
+    ];
+    world.scrape(at(0), &samples);
+    assert_eq!(
+        world.ask(&of_deployment("qwen"), at(5)).await,
+        Ok(pairs(&[("qwen", "40")])),
+        "the average over the three GPUs of its pods"
+    );
+    let mut one_gpu = of_deployment("qwen");
+    one_gpu.metric_selector = Selector::parse("gpu=2").expect("a selector");
+    assert_eq!(
+        world.ask(&one_gpu, at(5)).await,
+        Ok(pairs(&[("qwen", "20")]))
+    );
+    let nobody = world.ask(&of_deployment("nobody"), at(5)).await;
+    assert_eq!(
+        nobody.expect_err("no pods"),
+        "no value of DCGM_CUSTOM_PROCESS_SM_UTIL for deployments nobody in namespace default: \
+         no label of its series names deployments, and no pod is controlled by them"
+    );
+    world.target.failed(at(15), "connection refused");
+    let stale = world.ask(&of_deployment("qwen"), at(60)).await;
+    let stale = stale.expect_err("too old");
+    assert!(stale.contains("is down since"), "{stale}");
+    let unknown = MetricQuestion {
+        metric: "nothing".into(),
+        ..of_deployment("qwen")
+    };
+    let unknown = world.ask(&unknown, at(5)).await.expect_err("unknown");
+    assert!(
+        unknown.contains("could not find the metric nothing"),
+        "{unknown}"
+    );
+}
+
+#[tokio::test]
+async fn a_rule_that_does_not_want_it_answers_for_no_owner() {
+    let rule = "[{seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL, resources: {owners: false, overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}, metricsQuery: 'avg(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)'}]";
+    let mut world = world(rule);
+    world.scrape(at(0), &[("qwen-a", "0", 40.0)]);
+    assert!(world.ask(&question(""), at(1)).await.is_ok());
+    let refused = world.ask(&of_deployment("qwen"), at(1)).await;
+    let refused = refused.expect_err("not offered");
+    assert!(
+        refused.contains("none with a label that names deployments"),
+        "{refused}"
+    );
+}

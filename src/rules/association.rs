@@ -15,6 +15,8 @@ pub(super) struct Association {
     template: Option<LabelTemplate>,
     /// Whether an external query is kept inside the request's namespace.
     pub(super) namespaced: bool,
+    /// Whether metrics of pods are answered on what controls them.
+    pub(super) owners: bool,
 }
 
 /// A label name made from a resource: `kube_<<.Resource>>`.
@@ -59,6 +61,7 @@ impl Association {
             overrides,
             template,
             namespaced: config.namespaced.unwrap_or(true),
+            owners: config.owners.unwrap_or(true),
         })
     }
 

@@ -6,14 +6,17 @@ use crate::model::labels::METRIC_NAME;
 use crate::model::matcher::{MatchOp, Matcher};
 use crate::model::names::NameCondition;
 
-use super::Rule;
+use super::{Rule, TemplateError};
 
 /// What stands for the series' name in the query that [`Rule::query_for_names`] makes. No metric is called so.
 const SERIES: &str = "gpu_metrics_adapter_the_series_of_this_rule";
 
 impl Rule {
     /// The rule's query with a name in the place of the series' that [`Rule::needed`] recognises.
-    pub fn query_for_names(&self) -> String {
+    ///
+    /// # Errors
+    /// As [`Rule::render`].
+    pub fn query_for_names(&self) -> Result<String, TemplateError> {
         self.render(SERIES, "label=\"x\"", "label")
     }
 

@@ -2,7 +2,8 @@
 
 use crate::model::selector::{Operator, Requirement, Selector};
 
-use super::template::quoted;
+use super::quoted::quoted;
+use super::template::TemplateError;
 
 /// Why a request cannot be put as a query.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,11 +16,68 @@ pub enum RequestError {
         "the metric selector's key `{0}` is not the name of a label: letters, digits and `_` only"
     )]
     Key(String),
+    /// The rule's template has no query for this request.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
 }
 
-/// The matchers of a metric selector, each as PromQL, in the order of their labels.
-pub(super) fn selector_matchers(selector: &Selector) -> Result<Vec<String>, RequestError> {
-    selector.requirements().iter().map(matcher).collect()
+/// The matchers of a query, and the values in them by label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Matchers {
+    texts: Vec<String>,
+    values: Vec<(String, String)>,
+}
+
+impl Matchers {
+    /// Those of a metric selector, in the order of their labels.
+    pub(super) fn of(selector: &Selector) -> Result<Self, RequestError> {
+        let mut matchers = Self::default();
+        for requirement in selector.requirements() {
+            let text = matcher(requirement)?;
+            matchers.push(requirement.key(), text, requirement.values().join("|"));
+        }
+        Ok(matchers)
+    }
+
+    /// Adds `label="value"`.
+    pub(super) fn equal(&mut self, label: &str, value: &str) {
+        self.push(label, equal(label, value), value.to_owned());
+    }
+
+    /// Adds `label!=""`.
+    pub(super) fn present(&mut self, label: &str) {
+        self.push(label, format!("{label}!=\"\""), String::new());
+    }
+
+    /// Adds the matcher for these object names; none where there are none. Their dots are escaped: `p.1` means no other pod
+    /// than `p.1`.
+    pub(super) fn names(&mut self, label: &str, names: &[&str]) {
+        match names {
+            [] => {}
+            [name] => self.equal(label, name),
+            names => {
+                let escaped: Vec<String> =
+                    names.iter().map(|name| name.replace('.', "\\.")).collect();
+                let escaped = escaped.join("|");
+                self.push(label, format!("{label}=~{}", quoted(&escaped)), escaped);
+            }
+        }
+    }
+
+    /// All of them, joined by commas.
+    pub(super) fn text(&self) -> String {
+        self.texts.join(",")
+    }
+
+    /// Each label with its values, joined by `|`.
+    pub(super) fn values(&self) -> &[(String, String)] {
+        &self.values
+    }
+
+    fn push(&mut self, label: &str, text: String, values: String) {
+        self.texts.push(text);
+        self.values.push((label.to_owned(), values));
+    }
 }
 
 fn matcher(requirement: &Requirement) -> Result<String, RequestError> {
@@ -46,17 +104,6 @@ fn matcher(requirement: &Requirement) -> Result<String, RequestError> {
 }
 
 /// `label="value"`.
-pub(super) fn equal(label: &str, value: &str) -> String {
+fn equal(label: &str, value: &str) -> String {
     format!("{label}={}", quoted(value))
-}
-
-/// The matcher for these object names. Their dots are escaped: `p.1` means no other pod than `p.1`.
-pub(super) fn names(label: &str, names: &[&str]) -> String {
-    match names {
-        [name] => equal(label, name),
-        names => {
-            let names: Vec<String> = names.iter().map(|name| name.replace('.', "\\.")).collect();
-            format!("{label}=~{}", quoted(&names.join("|")))
-        }
-    }
 }

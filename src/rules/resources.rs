@@ -8,8 +8,8 @@ use crate::config::rules::{self as config, ResourceRule};
 use crate::model::objects::ResourceMapper;
 
 use super::association::Association;
-use super::request::{equal, names};
-use super::template::{Template, Values};
+use super::request::Matchers;
+use super::template::{Template, TemplateError, Values};
 
 /// The queries behind `metrics.k8s.io`, ready for use.
 #[derive(Clone, Debug)]
@@ -45,14 +45,25 @@ pub struct UsageQuery {
     pub container_label: String,
 }
 
-/// A label that a rule does not name.
+/// Why there is no query.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{id}.resources names no label for {resource}")]
-pub struct NoLabel {
-    /// The rule.
-    pub id: Arc<str>,
-    /// The resource, such as `pods`.
-    pub resource: &'static str,
+pub enum UsageError {
+    /// A label that a rule does not name.
+    #[error("{id}.resources names no label for {resource}")]
+    NoLabel {
+        /// The rule.
+        id: Arc<str>,
+        /// The resource, such as `pods`.
+        resource: &'static str,
+    },
+    /// The template has no query for this request.
+    #[error("{id}: {reason}")]
+    Template {
+        /// The template.
+        id: String,
+        /// Why not.
+        reason: TemplateError,
+    },
 }
 
 impl ResourceRules {
@@ -71,7 +82,7 @@ impl ResourceRules {
         match (cpu, memory) {
             (Some(cpu), Some(memory)) if faults.is_empty() => {
                 let written = section.window.unwrap_or(Duration::from_secs(60));
-                let of_query = range(&render(&cpu.container, "label=\"x\"", "label"));
+                let of_query = range(&cpu.container_example());
                 let window = if of_query.is_zero() {
                     written
                 } else {
@@ -89,15 +100,13 @@ impl ResourceRules {
 
     /// All queries with example values in them, for looking at their shape.
     pub fn examples(&self) -> [(String, String); 4] {
-        let of = |queries: &UsageQueries, kind, template: &Template| {
-            let text = render(template, "label=\"x\"", "label");
-            (format!("{}.{kind}", queries.id), text)
-        };
+        let of = |queries: &UsageQueries, kind, text| (format!("{}.{kind}", queries.id), text);
+        let (cpu, memory) = (&self.cpu, &self.memory);
         [
-            of(&self.cpu, "containerQuery", &self.cpu.container),
-            of(&self.cpu, "nodeQuery", &self.cpu.node),
-            of(&self.memory, "containerQuery", &self.memory.container),
-            of(&self.memory, "nodeQuery", &self.memory.node),
+            of(cpu, "containerQuery", cpu.container_example()),
+            of(cpu, "nodeQuery", cpu.node_example()),
+            of(memory, "containerQuery", memory.container_example()),
+            of(memory, "nodeQuery", memory.node_example()),
         ]
     }
 }
@@ -133,25 +142,22 @@ impl UsageQueries {
     /// The query for the containers of the pods in `namespace`; of all of them where none is named.
     ///
     /// # Errors
-    /// Where no label names pods or namespaces.
+    /// Where no label names pods or namespaces, or the template has no query.
     pub fn of_containers(
         &self,
         namespace: &str,
         pods: &[&str],
         mapper: &dyn ResourceMapper,
-    ) -> Result<UsageQuery, NoLabel> {
+    ) -> Result<UsageQuery, UsageError> {
         let pod = self.label("pods", "pod", mapper)?;
-        let mut matchers = vec![equal(
-            &self.label("namespaces", "namespace", mapper)?,
-            namespace,
-        )];
-        if !pods.is_empty() {
-            matchers.push(names(&pod, pods));
-        }
-        let group_by = format!("{pod},{}", self.container_label);
+        let mut matchers = Matchers::default();
+        matchers.equal(&self.label("namespaces", "namespace", mapper)?, namespace);
+        matchers.names(&pod, pods);
+        let group_by = [pod.as_str(), &self.container_label];
+        let id = format!("{}.containerQuery", self.id);
         Ok(UsageQuery {
-            id: format!("{}.containerQuery", self.id),
-            text: render(&self.container, &matchers.join(","), &group_by),
+            text: fill(&id, &self.container, &matchers, &group_by)?,
+            id,
             object_label: pod,
             container_label: self.container_label.clone(),
         })
@@ -160,23 +166,33 @@ impl UsageQueries {
     /// The query for these nodes; for all of them where none is named.
     ///
     /// # Errors
-    /// Where no label names nodes.
+    /// Where no label names nodes, or the template has no query.
     pub fn of_nodes(
         &self,
         nodes: &[&str],
         mapper: &dyn ResourceMapper,
-    ) -> Result<UsageQuery, NoLabel> {
+    ) -> Result<UsageQuery, UsageError> {
         let node = self.label("nodes", "node", mapper)?;
-        let matcher = match nodes {
-            [] => format!("{node}!=\"\""),
-            nodes => names(&node, nodes),
-        };
+        let mut matchers = Matchers::default();
+        if nodes.is_empty() {
+            matchers.present(&node);
+        }
+        matchers.names(&node, nodes);
+        let id = format!("{}.nodeQuery", self.id);
         Ok(UsageQuery {
-            id: format!("{}.nodeQuery", self.id),
-            text: render(&self.node, &matcher, &node),
+            text: fill(&id, &self.node, &matchers, &[&node])?,
+            id,
             object_label: node,
             container_label: String::new(),
         })
+    }
+
+    fn container_example(&self) -> String {
+        example(&self.container, &["label", &self.container_label])
+    }
+
+    fn node_example(&self) -> String {
+        example(&self.node, &["label"])
     }
 
     fn label(
@@ -184,19 +200,42 @@ impl UsageQueries {
         plural: &'static str,
         singular: &str,
         mapper: &dyn ResourceMapper,
-    ) -> Result<String, NoLabel> {
+    ) -> Result<String, UsageError> {
         let label = self.association.label(plural, singular, mapper);
-        label.ok_or_else(|| NoLabel {
+        label.ok_or_else(|| UsageError::NoLabel {
             id: Arc::clone(&self.id),
             resource: plural,
         })
     }
 }
 
-fn render(template: &Template, label_matchers: &str, group_by: &str) -> String {
-    template.render(Values {
+fn fill(
+    id: &str,
+    template: &Template,
+    matchers: &Matchers,
+    group_by: &[&str],
+) -> Result<String, UsageError> {
+    let values = Values {
         series: "",
-        label_matchers,
+        label_matchers: &matchers.text(),
+        label_values: matchers.values(),
         group_by,
-    })
+    };
+    template
+        .render(values)
+        .map_err(|reason| UsageError::Template {
+            id: id.to_owned(),
+            reason,
+        })
+}
+
+/// A query with example values; nothing where the template has none for them.
+fn example(template: &Template, group_by: &[&str]) -> String {
+    let values = Values {
+        series: "",
+        label_matchers: "label=\"x\"",
+        label_values: &[],
+        group_by,
+    };
+    template.render(values).unwrap_or_default()
 }

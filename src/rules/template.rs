@@ -1,27 +1,43 @@
-//! Query templates: Go's `text/template` with the delimiters `<<` and `>>`.
+//! Query templates: Go's `text/template` with the delimiters `<<` and `>>` (prometheus-adapter
+//! `pkg/naming/metrics_query.go`).
 //!
-//! Of its language, fields and trim markers are known here. Everything else is refused by name when the rule is loaded.
+//! The language is that of `gotmpl`, a port of Go's with delimiters of one's choice (the older `gtmpl` has `{{` built in).
+//! Where it is more lenient than Go, or finds a fault only when it comes to it, a rule is refused when it is loaded:
+//! [`check`]. Its functions that write text are replaced by bounded ones: [`functions`].
 
-use std::fmt::Write as _;
+mod check;
+mod functions;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use gotmpl::{MissingKey, Value};
+
+pub(super) use check::Uses;
+
+/// What the parsed text is called.
+const NAME: &str = "query";
+
+/// The longest query, in bytes: the names of 10,000 pods, several times.
+const LONGEST: usize = 4 << 20;
+
+/// The most rounds of all `range`s together.
+const ROUNDS: u64 = 10_000;
 
 /// A parsed template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Template {
-    nodes: Vec<Node>,
+    parsed: Arc<gotmpl::Template>,
+    uses: Uses,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Node {
-    Text(String),
-    Field(Field),
-}
-
-/// What a template may ask for (prometheus-adapter `pkg/naming/metrics_query.go`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
-    Series,
-    LabelMatchers,
-    GroupBy,
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template")
+            .field("uses", &self.uses)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The values behind a template's fields.
@@ -31,159 +47,126 @@ pub(super) struct Values<'a> {
     pub(super) series: &'a str,
     /// `.LabelMatchers`: the matchers, joined by commas.
     pub(super) label_matchers: &'a str,
-    /// `.GroupBy`: the labels to group by, joined by commas.
-    pub(super) group_by: &'a str,
+    /// `.LabelValuesByName`: the labels that are matched, each with its values, joined by `|`. The last of a label counts.
+    pub(super) label_values: &'a [(String, String)],
+    /// `.GroupBySlice`: the labels to group by. Joined by commas they are `.GroupBy`.
+    pub(super) group_by: &'a [&'a str],
 }
 
-/// Why a template cannot be used.
+/// Why a template cannot be used. Lines and columns are those of the template's text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// `<<` without `>>`.
-    #[error("the action that begins at character {0} is not closed: `>>` is missing")]
-    Unclosed(usize),
-    /// An action of Go's language that is not known here.
-    #[error(
-        "`<<{action}>>` at character {position} is not supported: this version knows <<.Series>>, <<.LabelMatchers>> and <<.GroupBy>>"
-    )]
-    Unsupported {
-        /// What stands between the delimiters.
-        action: String,
-        /// Where the action begins.
-        position: usize,
+    /// The text does not follow the grammar.
+    #[error("{message} (line {line}, column {column} of the template)")]
+    Syntax {
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
     },
+    /// It cannot be filled in.
+    #[error("the template cannot be filled in: {0}")]
+    Fill(String),
+    /// It becomes too long.
+    #[error("the query is longer than {LONGEST} bytes")]
+    TooLong,
 }
 
 impl Template {
-    /// Parses a template.
+    /// Parses a template, and fills it in once for each kind of request to see that it works for one of them.
     ///
     /// # Errors
-    /// Where an action is not closed or not known.
+    /// Where it is not Go's language, or uses what no request has.
     pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
-        let mut nodes = Vec::new();
-        let (mut rest, mut offset, mut trim) = (text, 0, false);
-        while let Some(start) = rest.find("<<") {
-            let position = offset + start + 1;
-            let inside = &rest[start + 2..];
-            let end = inside.find(">>").ok_or(TemplateError::Unclosed(position))?;
-            let (action, trim_before, trim_after) = trimmed(&inside[..end]);
-            push_text(&mut nodes, &rest[..start], trim, trim_before);
-            let unsupported = || TemplateError::Unsupported {
-                action: action.to_owned(),
-                position,
-            };
-            nodes.push(Node::Field(field(action).ok_or_else(unsupported)?));
-            let consumed = start + 2 + end + 2;
-            (rest, offset, trim) = (&rest[consumed..], offset + consumed, trim_after);
-        }
-        push_text(&mut nodes, rest, trim, false);
-        Ok(Self { nodes })
+        let tree = check::parse(text)?;
+        let uses = check::check(text, &tree)?;
+        let parsed = functions::replace(gotmpl::Template::new(NAME))
+            .missing_key(MissingKey::Error)
+            .max_range_iters(ROUNDS)
+            .add_parse_tree(NAME, check::without_comma_trap(tree));
+        let template = Self {
+            parsed: Arc::new(parsed),
+            uses,
+        };
+        template.try_out()?;
+        Ok(template)
+    }
+
+    /// What it makes of its values that matters for asking it for many objects at once.
+    pub(super) fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// The text with these values in it.
-    pub(super) fn render(&self, values: Values<'_>) -> String {
-        let mut text = String::with_capacity(128 + values.label_matchers.len());
-        for node in &self.nodes {
-            text.push_str(match node {
-                Node::Text(text) => text,
-                Node::Field(Field::Series) => values.series,
-                Node::Field(Field::LabelMatchers) => values.label_matchers,
-                Node::Field(Field::GroupBy) => values.group_by,
-            });
-        }
-        text
-    }
-}
-
-/// An action without its trim markers, and whether it has them: `<<- .X ->>` trims the text around it.
-fn trimmed(action: &str) -> (&str, bool, bool) {
-    let before = action.strip_prefix("- ");
-    let action = before.unwrap_or(action);
-    let after = action.strip_suffix(" -");
-    (
-        after.unwrap_or(action).trim(),
-        before.is_some(),
-        after.is_some(),
-    )
-}
-
-fn push_text(nodes: &mut Vec<Node>, text: &str, trim_start: bool, trim_end: bool) {
-    let text = if trim_start { text.trim_start() } else { text };
-    let text = if trim_end { text.trim_end() } else { text };
-    if !text.is_empty() {
-        nodes.push(Node::Text(text.to_owned()));
-    }
-}
-
-fn field(action: &str) -> Option<Field> {
-    match action {
-        ".Series" => Some(Field::Series),
-        ".LabelMatchers" => Some(Field::LabelMatchers),
-        ".GroupBy" => Some(Field::GroupBy),
-        _ => None,
-    }
-}
-
-/// A string in double quotes as Go's `%q` writes it, which is also how PromQL reads one.
-pub(super) fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            c if c.is_ascii_control() => {
-                write!(quoted, "\\x{:02x}", u32::from(c)).expect("a String takes all")
-            }
-            c => quoted.push(c),
+    ///
+    /// # Errors
+    /// Where it uses what these values do not have, or becomes too long.
+    pub(super) fn render(&self, values: Values<'_>) -> Result<String, TemplateError> {
+        let labels = values.label_values.iter();
+        let labels: BTreeMap<String, Value> = labels
+            .map(|(label, values)| (label.clone(), values.as_str().into()))
+            .collect();
+        let group_by = values.group_by.iter().map(|label| Value::from(*label));
+        let fields = BTreeMap::from([
+            ("Series".to_owned(), values.series.into()),
+            ("LabelMatchers".to_owned(), values.label_matchers.into()),
+            ("LabelValuesByName".to_owned(), labels.into()),
+            ("GroupBy".to_owned(), values.group_by.join(",").into()),
+            (
+                "GroupBySlice".to_owned(),
+                group_by.collect::<Vec<_>>().into(),
+            ),
+        ]);
+        let capacity = 128 + values.label_matchers.len();
+        let mut query = Bounded(String::with_capacity(capacity));
+        match self
+            .parsed
+            .execute_template_fmt(&mut query, NAME, &fields.into())
+        {
+            Ok(()) => Ok(query.0),
+            Err(gotmpl::TemplateError::Write) => Err(TemplateError::TooLong),
+            Err(error) => Err(TemplateError::Fill(error.to_string())),
         }
     }
-    quoted.push('"');
-    quoted
+
+    /// A template must work for a request for objects, one for containers, or an external one, which groups by nothing.
+    fn try_out(&self) -> Result<(), TemplateError> {
+        let labels = self.uses.labels.iter().map(String::as_str);
+        let labels: Vec<(String, String)> = labels
+            .chain(["label"])
+            .map(|label| (label.to_owned(), "value".to_owned()))
+            .collect();
+        let requests: [&[&str]; 3] = [&["label"], &["label", "container"], &[]];
+        let mut tried = requests.iter().map(|group_by| {
+            self.render(Values {
+                series: "series",
+                label_matchers: "label=\"value\"",
+                label_values: &labels,
+                group_by,
+            })
+        });
+        let first = tried.next().expect("there are three");
+        match first {
+            Err(error) if !tried.any(|tried| tried.is_ok()) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes text until it is too long.
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() + text.len() > LONGEST {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const VALUES: Values<'_> = Values {
-        series: "foo",
-        label_matchers: r#"pod="a""#,
-        group_by: "pod",
-    };
-
-    #[test]
-    fn fields_are_filled_in() {
-        let template = Template::parse("sum(<<.Series>>{<< .LabelMatchers >>}) by (<<.GroupBy>>)")
-            .expect("valid");
-        assert_eq!(template.render(VALUES), r#"sum(foo{pod="a"}) by (pod)"#);
-    }
-
-    #[test]
-    fn trim_markers_eat_blanks() {
-        let template = Template::parse("sum(\n  <<- .Series ->>  \n)").expect("valid");
-        assert_eq!(template.render(VALUES), "sum(foo)");
-    }
-
-    #[test]
-    fn what_is_not_known_is_refused_where_it_stands() {
-        let error = Template::parse("<<.Series>> <<range .GroupBySlice>>")
-            .expect_err("unknown")
-            .to_string();
-        assert!(
-            error.starts_with("`<<range .GroupBySlice>>` at character 13 is not supported"),
-            "{error}"
-        );
-        assert_eq!(
-            Template::parse("a <<.Series"),
-            Err(TemplateError::Unclosed(3))
-        );
-    }
-
-    #[test]
-    fn strings_are_quoted_as_go_does() {
-        assert_eq!(quoted("x\"y\\z\n\u{0}\té"), r#""x\"y\\z\n\x00\té""#);
-    }
-}
+mod tests;

@@ -291,3 +291,50 @@ pub(super) fn is_stale(error: &hyper::Error) -> bool {
         || error.is_incomplete_message()
         || cause.is_some_and(broken)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// A listener whose queue is full: connections to it are neither made nor refused.
+    async fn black_hole() -> (TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) =
+            timeout(Duration::from_millis(100), TcpStream::connect(address)).await
+        {
+            queued.push(stream.unwrap());
+        }
+        (listener, queued)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_packets_leaves_time_for_the_next_and_for_the_answer() {
+        let (hole, _queued) = black_hole().await;
+        let hole = hole.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let works = listener.local_addr().unwrap();
+        let whole = Duration::from_millis(1_500);
+        let begun = Instant::now();
+        let stream = connect_any(&[hole, works], begun + whole).await.unwrap();
+        assert_eq!(stream.unwrap().peer_addr().unwrap(), works);
+        let took = begun.elapsed();
+        assert!(whole / 3 <= took && took < whole, "{took:?}");
+
+        let begun = Instant::now();
+        let failed = connect_any(&[hole], begun + whole).await.unwrap();
+        let failed = failed.err().unwrap().to_string();
+        let expected = format!("no connection to {hole} within ");
+        assert!(failed.starts_with(&expected), "{failed}");
+        assert!(begun.elapsed() >= whole / 2, "{:?}", begun.elapsed());
+        assert!(connect_any(&[], begun).await.is_none());
+    }
+}

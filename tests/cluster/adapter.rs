@@ -26,6 +26,8 @@ pub(crate) const API_SERVICES: [&str; 2] = [
     "v1beta1.custom.metrics.k8s.io",
     "v1beta2.custom.metrics.k8s.io",
 ];
+/// Those of the component for `metrics.k8s.io`.
+const RESOURCE_API_SERVICES: [&str; 2] = ["v1beta1.metrics.k8s.io", "v1.metrics.k8s.io"];
 /// The name in its serving certificate, which the aggregator asks for.
 const HOST: &str = "gpu-metrics-adapter.gpu-metrics-adapter.svc";
 /// The GPU exporters by default, but in a hurry: a sample may be 45 s old by default. kwok's nodes have no kubelet.
@@ -35,6 +37,7 @@ const CONFIGURATION: &str = "scrape: {interval: 1s, presets: [dcgm-exporter]}\nm
 pub(crate) struct Adapter {
     process: Process,
     arguments: Vec<String>,
+    registered: Vec<&'static str>,
     port: u16,
     /// What verifies its serving certificate, as kube-apiserver is told: `caBundle`.
     pub(crate) ca: String,
@@ -43,25 +46,49 @@ pub(crate) struct Adapter {
 impl Adapter {
     /// Installs and starts an adapter that was never here before, and waits until the cluster finds it available.
     pub(crate) async fn start(scene: &Scene) -> Self {
+        Self::installed(scene, "install", API_SERVICES.into(), CONFIGURATION, &[]).await
+    }
+
+    /// As [`Adapter::start`], with `metrics.k8s.io`, this configuration and these further flags.
+    pub(crate) async fn start_with_resource_metrics(
+        scene: &Scene,
+        configuration: &str,
+        flags: &[String],
+    ) -> Self {
+        let registered = [API_SERVICES, RESOURCE_API_SERVICES].concat();
+        let folder = "install-resource-metrics";
+        let flags = [&["--resource-metrics".to_owned()], flags].concat();
+        Self::installed(scene, folder, registered, configuration, &flags).await
+    }
+
+    async fn installed(
+        scene: &Scene,
+        folder: &str,
+        registered: Vec<&'static str>,
+        configuration: &str,
+        flags: &[String],
+    ) -> Self {
         let [port] = free_ports();
-        install(scene, port).await;
+        install(scene, folder, &registered, port).await;
         let workspace = &scene.plane.workspace;
-        let arguments = vec![
+        let mut arguments = vec![
             "serve".to_owned(),
             format!("--kubeconfig={}", kubeconfig(scene).await),
             format!(
                 "--config={}",
-                workspace.write("adapter.yaml", CONFIGURATION)
+                workspace.write("adapter.yaml", configuration)
             ),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={port}"),
             format!("--service={NAMESPACE}/{NAME}"),
         ];
+        arguments.extend_from_slice(flags);
         let process = spawn(scene, &arguments);
-        let ca = registered(scene, &process).await;
+        let ca = available(scene, &registered, &process).await;
         Self {
             process,
             arguments,
+            registered,
             port,
             ca,
         }
@@ -72,7 +99,7 @@ impl Adapter {
         let status = self.process.terminate(Duration::from_secs(20)).await;
         assert!(status.success(), "the adapter ended with {status}");
         self.process = spawn(scene, &self.arguments);
-        self.ca = registered(scene, &self.process).await;
+        self.ca = available(scene, &self.registered, &self.process).await;
     }
 
     /// A client that calls the adapter itself, without the aggregator between, and checks its certificate against `ca`.
@@ -107,8 +134,20 @@ impl Drop for Adapter {
 }
 
 /// Rights, Service and APIServices from the manifests; the port is this adapter's, and nothing of an earlier one is left.
-async fn install(scene: &Scene, port: u16) {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/install");
+async fn install(scene: &Scene, folder: &str, registered: &[&str], port: u16) {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster");
+    let manifest = manifest.join(folder);
+    for name in RESOURCE_API_SERVICES {
+        // A registered API that nobody answers would keep namespaces from being deleted.
+        match api_services(&scene.client)
+            .delete(name, &DeleteParams::default())
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => panic!("{name} of an earlier adapter: {error}"),
+        }
+    }
     let manifest = manifest.to_str().expect("a UTF-8 path");
     scene
         .plane
@@ -128,7 +167,7 @@ async fn install(scene: &Scene, port: u16) {
         Err(error) => panic!("the Secret of an earlier adapter: {error}"),
     }
     let fresh = json!({"spec": {"caBundle": null, "service": {"port": port}}});
-    for name in API_SERVICES {
+    for name in registered {
         api_services(&scene.client)
             .patch(name, &PatchParams::default(), &Patch::Merge(&fresh))
             .await
@@ -161,10 +200,10 @@ fn spawn(scene: &Scene, arguments: &[String]) -> Process {
     scene.plane.workspace.spawn("adapter", program, arguments)
 }
 
-/// Waits until both APIServices are available and answer through the aggregator; gives their `caBundle`.
-async fn registered(scene: &Scene, process: &Process) -> String {
+/// Waits until the APIServices are available and answer through the aggregator; gives their `caBundle`.
+async fn available(scene: &Scene, names: &[&str], process: &Process) -> String {
     let mut bundle = String::new();
-    for name in API_SERVICES {
+    for name in names {
         bundle = eventually(&format!("available {name}"), PATIENCE, async || {
             process.assert_running();
             let service = api_services(&scene.client)

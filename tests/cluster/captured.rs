@@ -60,9 +60,10 @@ async fn every_captured_request_gets_an_answer_its_sender_can_use() {
 /// OpenAPI controllers would take that for a broken API.
 fn expected(uri: &str) -> &'static [u16] {
     match uri {
-        "/apis" | "/apis/custom.metrics.k8s.io/v1beta1" | "/apis/custom.metrics.k8s.io/v1beta2" => {
-            &[200]
-        }
+        "/apis"
+        | "/apis/custom.metrics.k8s.io/v1beta1"
+        | "/apis/custom.metrics.k8s.io/v1beta2"
+        | "/apis/external.metrics.k8s.io/v1beta1" => &[200],
         openapi if openapi.starts_with("/openapi/") => &[200, 404],
         // Metrics of an exporter that is not there, and the groups that are not served.
         _ => &[404],

@@ -7,6 +7,7 @@ mod adapter;
 mod control_plane;
 mod exporter;
 mod fixtures;
+mod kubelet;
 mod pki;
 #[path = "../support/process.rs"]
 mod process;
@@ -20,4 +21,6 @@ mod captured;
 mod certificates;
 mod hpa;
 mod raw;
+mod resource_faults;
+mod resource_metrics;
 mod targets;

@@ -57,6 +57,18 @@ impl Scene {
             .expect("a namespace");
     }
 
+    /// The namespace and the ServiceAccount of the adapter, which may not have been installed yet.
+    pub(crate) async fn install_accounts(&self) {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");
+        for file in ["namespace.yaml", "rbac.yaml"] {
+            let file = format!("{folder}/{file}");
+            self.plane
+                .kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &file])
+                .await
+                .expect("kubectl apply");
+        }
+    }
+
     /// The API of a kind in the test's namespace.
     pub(crate) fn api<K>(&self) -> Api<K>
     where

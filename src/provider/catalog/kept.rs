@@ -13,7 +13,7 @@ use crate::engine::{EngineError, Engines, ResultType, SeriesShape};
 use crate::model::objects::{GroupResource, ResourceMapper};
 use crate::model::time::Timestamp;
 use crate::provider::{RuleSet, plan};
-use crate::rules::Rule;
+use crate::rules::{Rule, TemplateError};
 
 use super::{Catalog, ExternalOffer, Offer, RuleStatus};
 
@@ -294,15 +294,15 @@ impl<K: Eq + Hash, O: Offered> RuleOffers<K, O> {
         if let Some(known) = self.judged.get(&key) {
             return known.clone();
         }
-        let (example, wanted) = example(&self.rule, series, object_label);
+        let engine = lookup.engines.of(self.rule.engine.as_deref());
+        let unusable = match example(&self.rule, series, object_label) {
+            Ok((example, wanted)) => engine.check(&example, wanted).err().map(|e| e.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
         let judgement = Judgement {
-            batched: !object_label.is_empty() && plan::is_batchable(&self.rule, series),
-            unusable: lookup
-                .engines
-                .of(self.rule.engine.as_deref())
-                .check(&example, wanted)
-                .err()
-                .map(|error| error.to_string().into()),
+            batched: !object_label.is_empty()
+                && plan::is_batchable(&self.rule, series, object_label),
+            unusable: unusable.map(Arc::from),
         };
         self.judged.insert(key, judgement.clone());
         judgement
@@ -314,13 +314,14 @@ pub(in crate::provider) fn example(
     rule: &Rule,
     series: &str,
     object_label: &str,
-) -> (String, ResultType) {
+) -> Result<(String, ResultType), TemplateError> {
     if object_label.is_empty() {
-        (rule.render(series, "label=\"x\"", ""), ResultType::Scalar)
+        let query = rule.render(series, "label=\"x\"", "")?;
+        Ok((query, ResultType::Scalar))
     } else {
         let matcher = format!("{object_label}=\"x\"");
-        let query = rule.render(series, &matcher, object_label);
-        (query, ResultType::Vector)
+        let query = rule.render(series, &matcher, object_label)?;
+        Ok((query, ResultType::Vector))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::engine::{Engine, InstantQuery, Point};
 use crate::model::objects::{LabelledObject, ResourceMapper};
 use crate::model::quantity::Quantity;
 use crate::model::time::Timestamp;
-use crate::rules::{NoLabel, ResourceRules, UsageQuery};
+use crate::rules::{ResourceRules, UsageError, UsageQuery};
 
 use super::{NodeUsage, PodUsage, ResourceError, Usage};
 
@@ -125,8 +125,8 @@ impl Queries {
 
     async fn both(
         &self,
-        cpu: Result<UsageQuery, NoLabel>,
-        memory: Result<UsageQuery, NoLabel>,
+        cpu: Result<UsageQuery, UsageError>,
+        memory: Result<UsageQuery, UsageError>,
         now: Timestamp,
     ) -> Result<(Values, Values), ResourceError> {
         let (cpu, memory) = (cpu?, memory?);
