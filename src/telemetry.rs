@@ -138,6 +138,7 @@ impl Collector for Rooms {
             catalog.offers().count(),
         )?;
         encoder.gauge("failing_rules", "Rules whose last lookup failed", failing)?;
+        self.backends(&mut encoder)?;
         if let Some(last) = last {
             let age = Timestamp::now().since(last).as_secs_f64();
             let help = "Age of the oldest last good scrape of a target";
@@ -207,6 +208,38 @@ impl Collector for Rooms {
             "Lines of pages that are no samples",
             counts.lines,
         )
+    }
+}
+
+impl Rooms {
+    fn backends(&self, encoder: &mut Encoder<'_, '_>) -> Result<(), std::fmt::Error> {
+        let backends = self.provider.backends();
+        let help = "Whether the last request to a server of a backend was answered";
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder
+            .0
+            .encode_descriptor("backend_up", help, None, kind)?;
+        for backend in &backends {
+            for (index, replica) in backend.replicas().into_iter().enumerate() {
+                let labels = [
+                    ("backend", backend.backend().to_owned()),
+                    ("replica", index.to_string()),
+                ];
+                let up = ConstGauge::new(i64::from(replica.down.is_none()));
+                up.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Requests sent to the servers of a backend, whatever became of them";
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = encoder
+            .0
+            .encode_descriptor("backend_requests", help, None, kind)?;
+        for backend in &backends {
+            let labels = [("backend", backend.backend())];
+            let sent = ConstCounter::new(backend.requests());
+            sent.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

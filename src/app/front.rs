@@ -8,6 +8,7 @@ use crate::api::prometheus::{QueryApi, QueryLimits};
 use crate::api::{self, Api, Check, Discovery, Health, Note};
 use crate::auth::{Authenticator, Authorizer};
 use crate::model::time::Timestamp;
+use crate::provider::Provider;
 use crate::provider::resources::ResourceMetrics;
 use crate::server::{
     self, Admission, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
@@ -118,7 +119,13 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         text: Box::new(move || reloads.text()),
     });
     let notes = file.into_iter();
-    let notes = notes.chain(core.resources.iter().map(missing)).collect();
+    let notes = notes.chain(core.resources.iter().map(missing));
+    let provider = Arc::clone(&core.provider);
+    let backends = Note {
+        name: "backends",
+        text: Box::new(move || backends(&provider)),
+    };
+    let notes = notes.chain([backends]).collect();
     let api = Arc::new(Api {
         provider: Arc::clone(&core.provider),
         resources: core.resources.clone(),
@@ -161,5 +168,23 @@ fn missing(resources: &Arc<ResourceMetrics>) -> Note {
     Note {
         name: "resource-metrics",
         text: Box::new(text),
+    }
+}
+
+/// How the backends are doing.
+fn backends(provider: &Provider) -> String {
+    let all = provider.backends();
+    let replicas: Vec<String> = all
+        .iter()
+        .flat_map(|backend| backend.replicas())
+        .map(|replica| match replica.down {
+            None => format!("{} ok", replica.description),
+            Some((since, reason)) => format!("{} {reason}, since {since}", replica.description),
+        })
+        .collect();
+    if replicas.is_empty() {
+        "none".to_owned()
+    } else {
+        replicas.join("; ")
     }
 }

@@ -89,6 +89,11 @@ impl Prometheus {
         self.config == *config && self.fresh_within == fresh_within
     }
 
+    /// Its name.
+    pub fn backend(&self) -> &str {
+        &self.config.name
+    }
+
     /// The servers, and how they are doing.
     pub fn replicas(&self) -> Vec<Source> {
         let source = |replica: &replica::Replica| Source {
