@@ -9,7 +9,7 @@ use crate::config::rules::DiscoveryRule;
 use crate::config::scrape::Preset;
 use crate::config::{Config, Fault};
 use crate::engine::embedded::{Embedded, longest_range, selectors};
-use crate::engine::query::QueryService;
+use crate::engine::query::{Origin, QueryService};
 use crate::model::names::NeededNames;
 use crate::model::objects::{ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
@@ -17,6 +17,7 @@ use crate::provider::Provider;
 use crate::rules::{DCGM_EXPORTER_PRESET, INFERENCE_PODS_PRESET, KUBELET_PRESET, Rule};
 use crate::scrape::{KeptMetrics, Scraping};
 use crate::store::{Limits, Store};
+use crate::targets::relabel::LabelMap;
 use crate::targets::{self, TargetSet};
 
 use super::Tasks;
@@ -44,6 +45,7 @@ pub struct Core {
     /// The answers to PromQL that no rule asks.
     pub queries: Arc<QueryService>,
     jobs: Vec<targets::Job>,
+    targets: Arc<watch::Sender<Arc<TargetSet>>>,
 }
 
 impl Core {
@@ -82,7 +84,10 @@ impl Core {
         };
         let demand = Arc::clone(&scraping.demand);
         let engine = Embedded::new(Arc::clone(&store)).refreshed_by(demand);
-        let queries = QueryService::over(store).with_metadata(Arc::clone(&scraping.metadata));
+        let targets = Arc::new(watch::Sender::new(Arc::default()));
+        let queries = QueryService::over(store)
+            .with_metadata(Arc::clone(&scraping.metadata))
+            .with_origins(origins(&targets, &jobs));
         let provider = Provider::new(rules, default_max_age, Arc::new(engine), lister, mapper);
         let provider = Arc::new(provider.fresh_within(config.fresh_within()));
         Ok(Self {
@@ -90,18 +95,19 @@ impl Core {
             provider,
             queries: Arc::new(queries),
             jobs,
+            targets,
         })
     }
 
     /// Starts to find targets, to scrape them, and to keep the catalog. `client` finds the targets that are Kubernetes
     /// objects.
     pub fn start(&self, client: Option<kube::Client>, tasks: &Tasks) {
-        let (sender, targets) = watch::channel(Arc::new(TargetSet::default()));
+        let targets = self.targets.subscribe();
         let finding = targets::run(
             self.jobs.clone(),
             self.scraping.limits.targets,
             client,
-            Arc::new(sender),
+            Arc::clone(&self.targets),
             tasks.token(),
         );
         tasks.spawn("targets", finding);
@@ -113,6 +119,27 @@ impl Core {
                 provider.refresh(Timestamp::now()).await;
             }
         });
+    }
+}
+
+/// Tells what the targets were found as. Parameters may hold a token.
+fn origins(
+    targets: &Arc<watch::Sender<Arc<TargetSet>>>,
+    jobs: &[targets::Job],
+) -> impl Fn() -> Vec<Origin> + Send + Sync + 'static {
+    let (targets, jobs) = (Arc::clone(targets), jobs.to_vec());
+    move || {
+        let set = Arc::clone(&targets.borrow());
+        let origin = |(target, mut discovered): (targets::Target, LabelMap)| {
+            discovered.retain(|name, _| !name.starts_with("__param_"));
+            Origin {
+                job: target.settings.job.clone(),
+                url: target.shown_url(),
+                labels: target.labels,
+                discovered,
+            }
+        };
+        set.discovered(&jobs).into_iter().map(origin).collect()
     }
 }
 

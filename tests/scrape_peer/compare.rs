@@ -55,7 +55,12 @@ impl Peer {
         for target in answer["data"]["activeTargets"].as_array().unwrap() {
             let pool = target["scrapePool"].as_str().unwrap().to_owned();
             let has_error = target["lastError"] != "";
+            // What says how native histograms are scraped is only there: these are not read here.
+            let mut discovered = target["discoveredLabels"].clone();
+            let discovered_labels = discovered.as_object_mut().unwrap();
+            discovered_labels.retain(|name, _| !name.contains("_histograms_"));
             let same = serde_json::json!({
+                "discoveredLabels": discovered,
                 "labels": target["labels"],
                 "scrapeUrl": target["scrapeUrl"],
                 "scrapeInterval": target["scrapeInterval"],
