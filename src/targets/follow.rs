@@ -167,7 +167,7 @@ async fn changed(
     select_all(waits).await.0
 }
 
-/// Publishes a set, raises the alarm if it differs, and says what keeps some targets out of it when that changes.
+/// Publishes a set, tells those who wait if it differs, and says what keeps some targets out of it when that changes.
 fn publish(out: &watch::Sender<Arc<TargetSet>>, new: TargetSet) {
     let (old, new) = (out.borrow().clone(), Arc::new(new));
     out.send_if_modified(|set| {
