@@ -307,3 +307,34 @@ async fn a_reload_takes_no_target_away_that_goes_on() {
     assert_eq!(seen, [2], "never none");
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_target_was_found_as_is_known_as_it_is_now_and_disturbs_no_target() {
+    let mut cluster = Fixture::start(DCGM, &[exporter("a", "10.0.0.1")]).await;
+    cluster.until(&["http://10.0.0.1:9400/metrics"]).await;
+    cluster.until_watched(4).await;
+    let jobs = targets::compile(&serde_saphyr::from_str(DCGM).unwrap()).unwrap();
+    let mut labelled = exporter("a", "10.0.0.1");
+    labelled["metadata"]["labels"]["team"] = json!("llm");
+    cluster.send("MODIFIED", labelled);
+    let found = async {
+        loop {
+            let set = cluster.out.borrow().clone();
+            let found = set.discovered(&jobs);
+            let (target, labels) = &found[0];
+            if labels.contains_key("__meta_kubernetes_pod_label_team") {
+                return (target.clone(), labels.clone());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (target, labels) = tokio::time::timeout(DEADLINE, found).await.unwrap();
+    assert_eq!(labels["__address__"], "10.0.0.1:9400");
+    assert_eq!(labels["__scrape_interval__"], "15s");
+    assert!(
+        !cluster.sets.has_changed().unwrap(),
+        "the target is the same"
+    );
+    assert_eq!(*cluster.sets.borrow().targets[0], target);
+    cluster.stop().await;
+}

@@ -42,6 +42,36 @@ enum Samples {
 pub struct QueryService {
     samples: Samples,
     metadata: Arc<MetadataIndex>,
+    origins: Origins,
+}
+
+/// What targets were found as, for those who ask.
+#[derive(Clone)]
+struct Origins(Arc<dyn Fn() -> Vec<Origin> + Send + Sync>);
+
+impl Default for Origins {
+    fn default() -> Self {
+        Self(Arc::new(Vec::new))
+    }
+}
+
+impl std::fmt::Debug for Origins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Origins").finish_non_exhaustive()
+    }
+}
+
+/// What a target was found as.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    /// Its job.
+    pub job: String,
+    /// Where it is scraped. Contains no credentials.
+    pub url: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its labels before relabelling.
+    pub discovered: BTreeMap<String, String>,
 }
 
 /// What bounds one evaluation.
@@ -84,6 +114,8 @@ pub struct Target {
     pub url: String,
     /// The labels of its samples; empty before its first scrape.
     pub labels: Labels,
+    /// Its labels before relabelling; empty until [`QueryService::trace`] has looked.
+    pub discovered: BTreeMap<String, String>,
     /// How often it is scraped.
     pub interval: Duration,
     /// Its last scrape, good or not.
@@ -107,6 +139,7 @@ impl QueryService {
         Self {
             samples: Samples::Stored(store),
             metadata: Arc::default(),
+            origins: Origins::default(),
         }
     }
 
@@ -115,6 +148,7 @@ impl QueryService {
         Self {
             samples: Samples::Recorded(recorded),
             metadata: Arc::default(),
+            origins: Origins::default(),
         }
     }
 
@@ -122,6 +156,13 @@ impl QueryService {
     #[must_use]
     pub fn with_metadata(self, metadata: Arc<MetadataIndex>) -> Self {
         Self { metadata, ..self }
+    }
+
+    /// The same, which asks `origins` what targets were found as.
+    #[must_use]
+    pub fn with_origins(self, origins: impl Fn() -> Vec<Origin> + Send + Sync + 'static) -> Self {
+        let origins = Origins(Arc::new(origins));
+        Self { origins, ..self }
     }
 
     /// What is known of the metric families whose samples there are, or of one of them. A family has the name that its page
@@ -261,6 +302,26 @@ impl QueryService {
         targets
     }
 
+    /// Adds to each of the targets what it was found as, where that is known.
+    pub fn trace(&self, targets: &mut [Target]) {
+        let mut known: BTreeMap<_, Vec<Origin>> = BTreeMap::new();
+        for origin in (self.origins.0)() {
+            let key = (origin.job.clone(), origin.url.clone());
+            known.entry(key).or_default().push(origin);
+        }
+        for target in targets {
+            let key = (target.job.clone(), target.url.clone());
+            let Some(origins) = known.get(&key) else {
+                continue;
+            };
+            // Labels tell apart what has one URL; they are not known before the first scrape.
+            let same = origins.iter().find(|it| it.labels == target.labels);
+            if let Some(origin) = same.or(origins.first()) {
+                target.discovered.clone_from(&origin.discovered);
+            }
+        }
+    }
+
     fn visit(&self, sets: &[Vec<Matcher>], span: Span, mut visit: impl FnMut(&Labels)) {
         let mut in_span = |labels: &Labels, samples: &[Sample]| {
             if has_value_in(samples, span) {
@@ -342,6 +403,7 @@ fn target(status: TargetStatus, about: &[(Labels, Sample)]) -> Target {
             .unwrap_or_default(),
         job: status.info.job,
         url: status.info.url,
+        discovered: BTreeMap::new(),
         interval: status.info.interval,
         last_scrape,
     }

@@ -144,7 +144,7 @@ impl Pool {
     }
 
     fn start(&mut self, target: Arc<Target>, delay: Duration) {
-        let url = shown(&target.url);
+        let url = target.shown_url();
         let writer = self.store.register(TargetInfo {
             job: target.settings.job.clone(),
             url: url.clone(),
@@ -190,13 +190,4 @@ fn key(target: &Target) -> Key {
         target.url.clone(),
         target.labels.clone(),
     )
-}
-/// A target's URL as users may read it, in logs and in an HPA's conditions: parameters may hold a token.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    // Only a URL that cannot have them refuses.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.into()
 }

@@ -16,7 +16,7 @@ use crate::cluster::discovery::{Discovery, Objects, Query};
 
 use super::files::Files;
 use super::job::Job;
-use super::set::{self, Found, TargetSet, assemble_found};
+use super::set::{self, Found, Origins, TargetSet, assemble_found};
 
 /// How long changes are gathered before a new set is made: a rollout changes many pods in a moment.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -58,7 +58,7 @@ pub async fn run(
             .iter_mut()
             .map(|(query, receiver)| (query, receiver.borrow_and_update().clone()))
             .collect();
-        let new = assemble_found(
+        let mut new = assemble_found(
             &jobs,
             &Found {
                 objects: |query: &Query| known.get(query).cloned().unwrap_or_default(),
@@ -66,6 +66,13 @@ pub async fn run(
             },
             limit,
         );
+        new.origins = Origins {
+            objects: known
+                .into_iter()
+                .map(|(it, objects)| (it.clone(), objects))
+                .collect(),
+            files: Arc::clone(&files),
+        };
         publish(&out, new);
         let ended = loop {
             tokio::select! {
@@ -160,12 +167,13 @@ async fn changed(
     select_all(waits).await.0
 }
 
-/// Publishes a set that differs, and says what keeps some targets out of it when that changes.
+/// Publishes a set, tells those who wait if it differs, and says what keeps some targets out of it when that changes.
 fn publish(out: &watch::Sender<Arc<TargetSet>>, new: TargetSet) {
-    let old = out.borrow().clone();
-    if *old == new {
-        return;
-    }
+    let (old, new) = (out.borrow().clone(), Arc::new(new));
+    out.send_if_modified(|set| {
+        *set = Arc::clone(&new);
+        old != new
+    });
     if new.over_limit > 0 && old.over_limit == 0 {
         warn!(
             left_out = new.over_limit,
@@ -178,7 +186,6 @@ fn publish(out: &watch::Sender<Arc<TargetSet>>, new: TargetSet) {
             warn!(job, what, reason, "this cannot be scraped");
         }
     }
-    out.send_replace(Arc::new(new));
 }
 
 #[cfg(test)]

@@ -34,6 +34,18 @@ pub struct Target {
     pub timeout: Duration,
 }
 
+impl Target {
+    /// Its URL as users may read it, in logs and in an HPA's conditions: parameters may hold a token.
+    pub fn shown_url(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        // Only a URL that cannot have them refuses.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.into()
+    }
+}
+
 /// How the pages of a job are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -128,10 +140,14 @@ impl Job {
     /// Why it cannot be scraped.
     pub(super) fn target(
         &self,
-        mut labels: LabelMap,
+        candidate: LabelMap,
         object: Option<String>,
     ) -> Result<Option<Target>, String> {
-        let uid = labels.get("__meta_kubernetes_pod_uid").cloned();
+        self.relabelled(self.discovered(candidate), object)
+    }
+
+    /// A candidate with what the job says of all of them: what its rules work on.
+    pub(super) fn discovered(&self, mut labels: LabelMap) -> LabelMap {
         let scheme = match self.written.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
@@ -151,6 +167,16 @@ impl Job {
                 default(&format!("__param_{name}"), first);
             }
         }
+        labels
+    }
+
+    /// As [`target`](Self::target), of what [`discovered`](Self::discovered) gives.
+    pub(super) fn relabelled(
+        &self,
+        mut labels: LabelMap,
+        object: Option<String>,
+    ) -> Result<Option<Target>, String> {
+        let uid = labels.get("__meta_kubernetes_pod_uid").cloned();
         if !self.relabeling.apply(&mut labels) {
             return Ok(None);
         }

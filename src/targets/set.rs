@@ -1,7 +1,9 @@
 //! From jobs, and what is found for them, to the set of targets: one pure step.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::cluster::discovery::{Discovered, Kind, Objects, Query};
 use crate::config::scrape::{KubernetesSd, Role, SelectorRole};
@@ -28,6 +30,20 @@ pub struct TargetSet {
     pub faulty: usize,
     /// Why, for the first of them.
     pub faults: Vec<TargetFault>,
+    pub(super) origins: Origins,
+}
+
+/// What a set was made of. Two sets of the same targets are the same, whatever they were made of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origins {
+    pub(super) objects: BTreeMap<Query, Objects>,
+    pub(super) files: Arc<Mutex<Files>>,
+}
+
+impl PartialEq for Origins {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Why something found is no target.
@@ -103,6 +119,26 @@ pub(super) fn assemble_found<F: Fn(&Query) -> Objects>(
 }
 
 impl TargetSet {
+    /// The targets with their labels before the rules of `jobs`, made anew of what is known now. There may be more than in the
+    /// set: limits are not looked at, and a preset's page that is there already.
+    pub fn discovered(&self, jobs: &[Job]) -> Vec<(Target, LabelMap)> {
+        let (objects, files) = (&self.origins.objects, self.origins.files.lock());
+        let found = Found {
+            objects: |query: &Query| objects.get(query).cloned().unwrap_or_default(),
+            files: &files,
+        };
+        let mut all = Vec::new();
+        for job in jobs {
+            for (candidate, object) in candidates(job, &found) {
+                let labels = job.discovered(candidate);
+                if let Ok(Some(target)) = job.relabelled(labels.clone(), object) {
+                    all.push((target, labels));
+                }
+            }
+        }
+        all
+    }
+
     fn fault(&mut self, job: &Job, what: String, reason: String) {
         self.faulty += 1;
         if self.faults.len() < FAULTS {

@@ -36,6 +36,44 @@ impl Peer {
         sent?.error_for_status()?.json().await
     }
 
+    /// The label sets of the series that a selector finds.
+    pub(crate) async fn series(&self, selector: &str) -> Answer {
+        let selector: String = byte_serialize(selector.as_bytes()).collect();
+        let answer = self
+            .get(&format!("/api/v1/series?match[]={selector}"))
+            .await;
+        let answer = answer.unwrap();
+        let all = answer["data"].as_array().unwrap().iter();
+        all.map(|labels| (labels.to_string(), String::new()))
+            .collect()
+    }
+
+    /// The targets that are scraped, by their job: what must be the same of them.
+    pub(crate) async fn targets(&self) -> BTreeMap<String, Vec<Value>> {
+        let answer = self.get("/api/v1/targets?state=active").await.unwrap();
+        let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for target in answer["data"]["activeTargets"].as_array().unwrap() {
+            let pool = target["scrapePool"].as_str().unwrap().to_owned();
+            let has_error = target["lastError"] != "";
+            // What says how native histograms are scraped is only there: these are not read here.
+            let mut discovered = target["discoveredLabels"].clone();
+            let discovered_labels = discovered.as_object_mut().unwrap();
+            discovered_labels.retain(|name, _| !name.contains("_histograms_"));
+            let same = serde_json::json!({
+                "discoveredLabels": discovered,
+                "labels": target["labels"],
+                "scrapeUrl": target["scrapeUrl"],
+                "scrapeInterval": target["scrapeInterval"],
+                "health": target["health"],
+                "hasError": has_error,
+            });
+            all.entry(pool).or_default().push(same);
+        }
+        all.values_mut()
+            .for_each(|it| it.sort_by_key(Value::to_string));
+        all
+    }
+
     /// The vector that a query gives now.
     pub(crate) async fn query(&self, query: &str) -> Answer {
         let query: String = byte_serialize(query.as_bytes()).collect();
@@ -60,14 +98,15 @@ impl Peer {
     }
 }
 
-/// What of `expected` is missing or other in `ours`, and what is there beyond it.
-pub(crate) fn difference(expected: &Answer, ours: &Answer) -> Option<String> {
+/// What of `expected` is missing or other in `ours`, and what is there beyond it: a line each, without the labels of the
+/// target.
+pub(crate) fn differences(expected: &Answer, ours: &Answer) -> Vec<String> {
     let mut lines = Vec::new();
     for (series, value) in expected {
         match ours.get(series) {
-            None => lines.push(format!("- {series} {value}")),
+            None => lines.push(format!("- {} {value}", of_page(series))),
             Some(other) if other != value => {
-                lines.push(format!("! {series} {other} instead of {value}"))
+                lines.push(format!("! {} {other} instead of {value}", of_page(series)))
             }
             Some(_) => {}
         }
@@ -75,10 +114,36 @@ pub(crate) fn difference(expected: &Answer, ours: &Answer) -> Option<String> {
     let beyond = ours
         .iter()
         .filter(|(series, _)| !expected.contains_key(*series));
-    lines.extend(beyond.map(|(series, value)| format!("+ {series} {value}")));
+    lines.extend(beyond.map(|(series, value)| format!("+ {} {value}", of_page(series))));
+    lines
+}
+
+/// The first of the differences, and how many there are.
+pub(crate) fn difference(expected: &Answer, ours: &Answer) -> Option<String> {
+    let mut lines = differences(expected, ours);
     let count = lines.len();
     lines.truncate(6);
     (count > 0).then(|| format!("{count} differences\n    {}", lines.join("\n    ")))
+}
+
+/// A series with the labels that its page gave it.
+fn of_page(series: &str) -> String {
+    let Ok(Value::Object(labels)) = serde_json::from_str(series) else {
+        return series.to_owned();
+    };
+    let of_target = ["__name__", "instance", "job", "node", "rack"];
+    let own = labels
+        .iter()
+        .filter(|(name, _)| !of_target.contains(&name.as_str()));
+    let own: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
+    let name = labels
+        .get("__name__")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    match own.is_empty() {
+        true => name.to_owned(),
+        false => format!("{name}{{{}}}", own.join(",")),
+    }
 }
 
 /// Whether Prometheus refused the whole page, and the adapter took some of it: a bad line costs no other line here.

@@ -232,7 +232,7 @@ struct TargetDiscovery<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ActiveTarget<'a> {
-    /// Labels before relabelling; they are not kept.
+    /// Labels before relabelling, where no more than [`TRACED`] targets are asked for.
     discovered_labels: BTreeMap<&'a str, &'a str>,
     labels: BTreeMap<&'a str, &'a str>,
     scrape_pool: &'a str,
@@ -247,14 +247,17 @@ struct ActiveTarget<'a> {
     scrape_timeout: &'static str,
 }
 
+/// Most targets whose labels before relabelling are told: they are kilobytes each.
+const TRACED: usize = 1_000;
+
 fn targets(service: &QueryService, state: &str, pool: &str) -> Answer {
-    let all = service.targets();
-    let active: Vec<ActiveTarget<'_>> = all
-        .iter()
-        .filter(|_| matches!(state, "" | "any" | "active"))
-        .filter(|target| pool.is_empty() || target.job == pool)
-        .map(active)
-        .collect();
+    let mut all = service.targets();
+    all.retain(|_| matches!(state, "" | "any" | "active"));
+    all.retain(|target| pool.is_empty() || target.job == pool);
+    if all.len() <= TRACED {
+        service.trace(&mut all);
+    }
+    let active: Vec<ActiveTarget<'_>> = all.iter().map(active).collect();
     Answer::whole(&TargetDiscovery {
         active_targets: active,
         dropped_targets: [],
@@ -271,7 +274,11 @@ fn active(target: &Target) -> ActiveTarget<'_> {
             .map(|time| time.to_string())
     });
     ActiveTarget {
-        discovered_labels: BTreeMap::new(),
+        discovered_labels: target
+            .discovered
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect(),
         labels: map(&target.labels),
         scrape_pool: &target.job,
         scrape_url: &target.url,
