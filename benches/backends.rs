@@ -1,7 +1,7 @@
 //! What a backend costs: memory for the lookup of 400,000 series, CPU per request, and how often the backend is asked.
 //!
 //! The backend is simulated in a process of its own: this program, started with `serve`.
-#![expect(clippy::print_stdout, reason = "it prints what it measures")]
+#![expect(clippy::print_stdout, reason = "the report")]
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

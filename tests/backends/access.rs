@@ -1,6 +1,11 @@
 //! How backends are spoken to.
 
 use std::fs;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 
 use crate::server::{Mode, Server};
 use crate::world::{RULES, ask, core, three};
@@ -83,4 +88,57 @@ async fn a_query_says_how_old_samples_may_be() {
     let (_, form) = server.last("/api/v1/series");
     assert!(form.starts_with("match%5B%5D=util%7B"), "{form}");
     assert!(form.contains("&start="), "{form}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_must_be_who_it_should_be_and_sees_who_asks() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let signed = rcgen::generate_simple_self_signed(vec!["metrics.test".to_owned()]).unwrap();
+    let certificate = CertificateDer::from(signed.cert.der().to_vec());
+    let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots));
+    let tls = rustls::ServerConfig::builder()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let server = Server::start_with_tls(Mode::Value(7.0), tls);
+    let (pem, key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
+    let ours = format!("cert: {pem:?}, key: {key:?}");
+    for (settings, reason) in [
+        (
+            format!("ca: {pem:?}, server_name: metrics.test, {ours}"),
+            None,
+        ),
+        (format!("insecure_skip_verify: true, {ours}"), None),
+        (
+            format!("ca: {pem:?}, {ours}"),
+            Some("cannot be trusted: its certificate is for another name"),
+        ),
+        (
+            format!("server_name: metrics.test, {ours}"),
+            Some("cannot be trusted: its certificate is of no authority that is trusted"),
+        ),
+        (format!("ca: {pem:?}, server_name: metrics.test"), Some("")),
+    ] {
+        let core = core(&format!(
+            "prometheus: [{{url: 'https://{}', tls_config: {{{settings}}}}}]\n{RULES}",
+            server.address
+        ));
+        let answer = ask(&core).await;
+        let Some(reason) = reason else {
+            assert_eq!(answer, Ok(three("7")), "{settings}");
+            let (headers, _) = server.last("/api/v1/query");
+            // Over HTTP/2 it is no header.
+            let host = headers.get("host").map(|it| it.to_str().unwrap());
+            let address = server.address.to_string();
+            assert!(host.is_none_or(|host| host == address), "{host:?}");
+            continue;
+        };
+        answer.expect_err(reason);
+        let catalog = core.provider.catalog();
+        let error = catalog.rules()[0].error.clone().unwrap();
+        assert!(error.contains(reason), "{settings}: {error}");
+    }
 }

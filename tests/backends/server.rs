@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use axum_server::tls_rustls::RustlsConfig;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::HeaderMap;
@@ -53,6 +54,15 @@ impl Server {
     }
 
     pub(crate) fn start_at(address: SocketAddr, mode: Mode) -> Self {
+        Self::serve(address, mode, None)
+    }
+
+    pub(crate) fn start_with_tls(mode: Mode, tls: rustls::ServerConfig) -> Self {
+        let tls = RustlsConfig::from_config(Arc::new(tls));
+        Self::serve("127.0.0.1:0".parse().unwrap(), mode, Some(tls))
+    }
+
+    fn serve(address: SocketAddr, mode: Mode, tls: Option<RustlsConfig>) -> Self {
         let shared = Arc::new(Shared {
             mode: Mutex::new(mode),
             counts: Counts::default(),
@@ -71,6 +81,11 @@ impl Server {
             .fallback(answer)
             .with_state(Arc::clone(&shared));
         runtime.spawn(async move {
+            if let Some(tls) = tls {
+                let server = axum_server::from_tcp_rustls(listener, tls).unwrap();
+                server.serve(router.into_make_service()).await.unwrap();
+                return;
+            }
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             axum::serve(listener, router).await.unwrap();
         });

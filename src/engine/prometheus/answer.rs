@@ -395,3 +395,6 @@ impl Visitor<'_> for Value<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::model::time::Timestamp;
 use crate::transport::SettingsError;
@@ -130,6 +129,3 @@ pub(super) fn cut(text: &str) -> String {
         None => text.to_owned(),
     }
 }
-
-/// The longest that a connection may take; less where the whole request has less.
-pub(super) const CONNECT: Duration = Duration::from_secs(1);

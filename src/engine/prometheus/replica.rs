@@ -21,7 +21,7 @@ use crate::transport::{
     Clients, SettingsError, Tls, authorization, certificate_fault_behind, root_cause,
 };
 
-use super::error::{CONNECT, Fault, ReplicaFault};
+use super::error::{Fault, ReplicaFault};
 use super::token::Tokens;
 
 /// After how many failures in a row a replica is left alone.
@@ -30,6 +30,9 @@ const PATIENCE: u32 = 3;
 /// For how long at first, and at most: less than the time between two questions of an HPA.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 const LEFT_ALONE_AT_MOST: Duration = Duration::from_secs(5);
+
+/// The longest that a connection may take; less where the whole request has less.
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
 /// How long a connection without requests is kept.
 const IDLE: Duration = Duration::from_secs(60);
