@@ -1,5 +1,5 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both need Rust (rustup reads rust-toolchain.toml), a C compiler
-# for Rust's linker, and make; `make test` also needs Go. Nothing is installed outside this folder but:
+# for Rust's linker, and make; `make test` also needs Go and VictoriaMetrics (a Debian package). Nothing is installed outside this folder but:
 #   - Rust crates into Cargo's own cache and target/,
 #   - for `make test`, Go modules into Go's own cache, and what is built from them into
 #     $XDG_CACHE_HOME/gpu-metrics-adapter (a Kubernetes control plane and a Prometheus; about 0.6 GB, built once, about
@@ -28,16 +28,16 @@ check: need-rust ## Format and lints.
 unit: need-rust ## Tests that need no cluster.
 	$(CARGO) test --locked
 
-peer: need-rust need-go ## PromQL and scraping held against a real Prometheus on loopback.
+peer: need-rust need-go need-victoria ## PromQL, scraping and rules held against a real Prometheus and VictoriaMetrics on loopback.
 	tests/prometheus/build.sh >/dev/null
-	$(CARGO) test --locked --test promql_peer --test scrape_peer -- --include-ignored
+	$(CARGO) test --locked --test promql_peer --test scrape_peer --test backends -- --include-ignored
 
 cluster: need-rust need-go ## Tests against a real Kubernetes control plane on loopback.
 	tests/controlplane/build.sh >/dev/null
 	$(CARGO) test --locked --test cluster -- --include-ignored
 
 bench: need-rust need-go ## Benchmarks, one of them beside a real Prometheus; see docs/benchmarks.md.
-	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench answer --bench exposition --bench promql
+	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench answer --bench backends --bench exposition --bench promql
 
 bench-fleet: need-rust need-go ## A fleet of 1,000 and of 5,000 nodes, scraped by the adapter and by others; half an hour.
 	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench fleet
@@ -45,10 +45,13 @@ bench-fleet: need-rust need-go ## A fleet of 1,000 and of 5,000 nodes, scraped b
 clean-cache: ## Remove the built control plane and Prometheus.
 	rm -rf "$${GPU_METRICS_ADAPTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/gpu-metrics-adapter}"
 
-.PHONY: need-rust need-go
+.PHONY: need-rust need-go need-victoria
 need-rust:
 	@command -v $(CARGO) >/dev/null || { echo "error: cargo is not on the PATH; install Rust with rustup (rustup.rs)" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "error: there is no C compiler (cc), which Rust links with; install gcc or clang" >&2; exit 1; }
 
 need-go:
 	@command -v go >/dev/null || { echo "error: go is not on the PATH; the tests build Kubernetes and Prometheus with it; install Go 1.26 or newer" >&2; exit 1; }
+
+need-victoria:
+	@command -v victoria-metrics >/dev/null || { echo "error: victoria-metrics is not on the PATH; rules are tested against it; install the Debian package of that name" >&2; exit 1; }

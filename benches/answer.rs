@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench answer`. The namespace asked about holds 8, 100 or 1,000 pods with one GPU each; 1,000 other pods in
 //! ten other namespaces are there in every case, so that the cost of what does not match shows.
+//!
+//! And what CPU and memory cost: 150,000 pods on 5,000 nodes, all of them and one namespace of 30.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -17,9 +19,12 @@ use gpu_metrics_adapter::config::rules::DiscoveryRule;
 use gpu_metrics_adapter::engine::embedded::Embedded;
 use gpu_metrics_adapter::engine::query::QueryService;
 use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
-use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
+use gpu_metrics_adapter::model::objects::{
+    GroupResource, LabelledObject, ListError, MeteredObjects, ObjectLister, ObjectRef,
+};
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
+use gpu_metrics_adapter::provider::resources::ResourceMetrics;
 use gpu_metrics_adapter::provider::{Provider, RuleSet, Settings};
 use gpu_metrics_adapter::rules::{DCGM_EXPORTER_PRESET, Rule};
 use gpu_metrics_adapter::store::{Limits, Store, TargetInfo, TargetWriter};
@@ -115,6 +120,7 @@ fn answers(c: &mut Criterion) {
                 rules,
                 default_max_age: Duration::from_secs(45),
                 fresh_within: Duration::ZERO,
+                backends: Vec::new(),
             },
             Arc::new(Embedded::new(store)),
             Arc::new(lister),
@@ -156,5 +162,164 @@ fn answers(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, answers);
+const NODES: usize = 5_000;
+const PODS_OF_NODE: usize = 30;
+
+/// Pods that run, by namespace, then name: 30 in each namespace, on as many nodes.
+struct Running(Vec<LabelledObject>);
+
+impl MeteredObjects for Running {
+    fn running_pods(
+        &self,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<LabelledObject>, ListError> {
+        let found = match namespace {
+            None => &*self.0,
+            Some(namespace) => {
+                let namespace = Some(namespace);
+                let all = &self.0;
+                let start = all.partition_point(|it| it.object.namespace.as_deref() < namespace);
+                let end = all.partition_point(|it| it.object.namespace.as_deref() <= namespace);
+                &self.0[start..end]
+            }
+        };
+        let matching = found.iter().filter(|it| selector.matches(&it.labels));
+        Ok(matching.cloned().collect())
+    }
+
+    fn nodes(&self, _: &Selector) -> Result<Vec<LabelledObject>, ListError> {
+        Ok(Vec::new())
+    }
+}
+
+fn namespace(pod: usize) -> String {
+    format!("team-{:04}", pod % NODES)
+}
+
+/// The kubelets' targets after five scrapes.
+fn kubelets(store: &Arc<Store>) -> Vec<TargetWriter> {
+    (0..NODES)
+        .map(|node| {
+            let name = format!("node-{node:04}");
+            let mut target = store.register(TargetInfo {
+                job: "kubelet".into(),
+                url: format!("https://{name}:10250/metrics/resource"),
+                object: Some(format!("node {name}")),
+                interval: Duration::from_secs(15),
+            });
+            for round in 0..5_u32 {
+                let at = NOW.minus(Duration::from_secs(15) * (4 - round));
+                let mut scrape = target.begin(at);
+                for index in node * PODS_OF_NODE..(node + 1) * PODS_OF_NODE {
+                    for (metric, value) in [
+                        (
+                            "container_cpu_usage_seconds_total",
+                            100.0 + 7.123 * f64::from(round),
+                        ),
+                        ("container_memory_working_set_bytes", 123_457_536.0),
+                        ("container_start_time_seconds", 1_795_000_000.0),
+                    ] {
+                        let labels = Labels::new([
+                            (METRIC_NAME, metric),
+                            ("container", "kserve-container"),
+                            ("instance", &name),
+                            ("job", "kubelet"),
+                            ("namespace", &namespace(index)),
+                            ("node", &name),
+                            ("pod", &pod(index)),
+                        ]);
+                        scrape.add(&labels, value, Some(at)).expect("within limits");
+                    }
+                }
+                scrape.commit();
+            }
+            target
+        })
+        .collect()
+}
+
+fn usage(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let store = Store::new(Limits::default());
+    let targets = kubelets(&store);
+    let labels = Arc::new(BTreeMap::from([
+        ("app".to_owned(), "isvc.sklearn-iris-predictor".to_owned()),
+        ("component".to_owned(), "predictor".to_owned()),
+        ("pod-template-hash".to_owned(), "578cbd4cdd".to_owned()),
+    ]));
+    let mut pods: Vec<LabelledObject> = (0..NODES * PODS_OF_NODE)
+        .map(|index| LabelledObject {
+            object: ObjectRef {
+                namespace: Some(namespace(index).into()),
+                name: pod(index).into(),
+            },
+            labels: Arc::clone(&labels),
+        })
+        .collect();
+    pods.sort_by(|a, b| a.object.cmp(&b.object));
+    let engine = Arc::new(Embedded::new(Arc::clone(&store)));
+    let resources = ResourceMetrics::of_kubelets(
+        Arc::new(Running(pods)),
+        Arc::clone(&engine) as _,
+        "kubelet",
+        Duration::from_secs(15),
+        Duration::from_secs(45),
+    );
+    let nobody = Pods {
+        names: Vec::new(),
+        labels: BTreeMap::new(),
+    };
+    let router = api::router(Arc::new(Api {
+        provider: Arc::new(Provider::new(
+            Settings::default(),
+            engine,
+            Arc::new(nobody),
+            Arc::new(StaticMapper),
+        )),
+        resources: Some(Arc::new(resources)),
+        queries: Arc::new(QueryApi::new(
+            Arc::new(QueryService::over(store)),
+            QueryLimits::default(),
+        )),
+        health: Health::new(Vec::new()),
+        own_metrics: Box::new(String::new),
+        now: Box::new(|| NOW),
+        discovery: Discovery::default(),
+    }));
+    let mut group = c.benchmark_group("usage");
+    group.sample_size(10);
+    for (pods, path) in [(30, "/namespaces/team-0042/pods"), (150_000, "/pods")] {
+        for (encoding, accept) in [
+            ("json", "application/json"),
+            ("protobuf", "application/vnd.kubernetes.protobuf, */*"),
+        ] {
+            group.throughput(Throughput::Elements(pods));
+            group.bench_function(BenchmarkId::new(encoding, pods), |b| {
+                b.iter(|| {
+                    runtime.block_on(async {
+                        let request = Request::get(format!("/apis/metrics.k8s.io/v1beta1{path}"))
+                            .header("accept", accept)
+                            .body(Body::empty())
+                            .expect("a request");
+                        let response = router.clone().oneshot(request).await.expect("infallible");
+                        assert!(response.status().is_success());
+                        let body = to_bytes(response.into_body(), 1 << 28)
+                            .await
+                            .expect("a body");
+                        assert!(body.len() as u64 > pods * 100, "{} bytes", body.len());
+                        black_box(body)
+                    })
+                });
+            });
+        }
+    }
+    group.finish();
+    drop(targets);
+}
+
+criterion_group!(benches, answers, usage);
 criterion_main!(benches);

@@ -2,6 +2,7 @@
 //!
 //! One YAML file, strict: a key that is not known is an error. prometheus-adapter's keys are taken field for field.
 
+pub mod prometheus;
 pub mod rules;
 pub mod scrape;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use prometheus::Backend;
 use rules::{DiscoveryRule, ResourceRules};
 use scrape::{Preset, ScrapeConfig, units};
 
@@ -19,6 +21,9 @@ use scrape::{Preset, ScrapeConfig, units};
 pub struct Config {
     /// What is scraped, and how often.
     pub scrape: ScrapeConfig,
+    /// Servers with Prometheus's HTTP API. Where there are any, the file's rules are asked of the first, unless their
+    /// `engine` says otherwise. The rules of presets are always answered inside.
+    pub prometheus: Vec<Backend>,
     /// Rules for `custom.metrics.k8s.io`, as in prometheus-adapter. They come after those of the presets; of two rules that
     /// offer the same metric for the same resource the later one counts.
     pub rules: Vec<DiscoveryRule>,
@@ -110,7 +115,7 @@ impl Config {
 
     /// What is wrong with the values at the top; sections and rules are judged where they are compiled.
     pub fn validate(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
+        let mut faults = prometheus::validate(&self.prometheus);
         if self.max_age.is_some_and(|age| age.is_zero()) {
             faults.push(Fault::new("maxAge", "must be more than 0"));
         }

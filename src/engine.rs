@@ -1,8 +1,9 @@
-//! Where queries are answered: on the samples scraped here ([`embedded`]).
+//! Where queries are answered: on the samples scraped here ([`embedded`]), or by a server elsewhere ([`prometheus`]).
 //!
 //! Everything above asks through the [`Engine`] trait and does not know which engine it is.
 
 pub mod embedded;
+pub mod prometheus;
 pub mod query;
 pub mod recorded;
 
@@ -78,6 +79,9 @@ pub enum EngineError {
     /// The query cannot be answered with the samples that there are, or would take too much.
     #[error(transparent)]
     Evaluation(#[from] crate::promql::EvalError),
+    /// The backend does not answer, or with something else than data.
+    #[error(transparent)]
+    Backend(#[from] prometheus::BackendError),
 }
 
 /// Answers queries.
@@ -116,11 +120,13 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Which metrics there are among the series that `selector` matches, each with the label names it comes with.
+    /// Which metrics there are among the series that `selector` matches, each with the label names it comes with. It may be
+    /// what was known a moment ago, and is then the same `Arc`; `anew`: somebody waits for a metric that is not known yet.
     fn series<'a>(
         &'a self,
         selector: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<SeriesShape>, EngineError>>;
+        anew: bool,
+    ) -> BoxFuture<'a, Result<Arc<[SeriesShape]>, EngineError>>;
 
     /// What is behind this query's series; asked only when values are missing.
     fn diagnose<'a>(&'a self, query: &'a InstantQuery) -> BoxFuture<'a, Diagnosis>;
@@ -154,4 +160,43 @@ pub struct ScrapedTarget {
     pub object: Option<String>,
     /// Since when it gives no samples, and why.
     pub down: Option<(Timestamp, String)>,
+}
+
+/// The engines that rules choose from.
+#[derive(Clone)]
+pub struct Engines {
+    embedded: Arc<dyn Engine>,
+    backends: Vec<Arc<prometheus::Prometheus>>,
+}
+
+impl Engines {
+    /// The engine inside and the backends, of which the first answers for whoever does not say.
+    pub fn new(embedded: Arc<dyn Engine>, backends: Vec<Arc<prometheus::Prometheus>>) -> Self {
+        Self { embedded, backends }
+    }
+
+    /// The engine of this name. A name that there is none of was found when the configuration was compiled.
+    pub fn of(&self, name: Option<&str>) -> &dyn Engine {
+        let backend = match name {
+            None => self.backends.first(),
+            Some(name) => self.backends.iter().find(|it| it.name() == name),
+        };
+        match backend {
+            Some(backend) => backend.as_ref(),
+            None => self.embedded.as_ref(),
+        }
+    }
+
+    /// The engine of those who do not say.
+    pub fn first(&self) -> Arc<dyn Engine> {
+        match self.backends.first() {
+            Some(backend) => Arc::clone(backend) as _,
+            None => Arc::clone(&self.embedded),
+        }
+    }
+
+    /// The backends, in their order.
+    pub fn backends(&self) -> &[Arc<prometheus::Prometheus>] {
+        &self.backends
+    }
 }

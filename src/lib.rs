@@ -22,3 +22,4 @@ pub mod server;
 pub mod store;
 pub mod targets;
 pub mod telemetry;
+pub mod transport;

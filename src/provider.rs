@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::engine::{Asked, Diagnosis, Engine, InstantQuery, Point};
+use crate::engine::prometheus::Prometheus;
+use crate::engine::{Asked, Diagnosis, Engine, Engines, InstantQuery, Point};
 use crate::model::freshness::Freshness;
 use crate::model::objects::{GroupResource, ObjectLister, ObjectRef, ResourceKind, ResourceMapper};
 use crate::model::quantity::Quantity;
@@ -99,6 +100,8 @@ pub struct Settings {
     /// How long ago the targets behind an answer may have been scraped before they are scraped first; zero: it does not
     /// matter.
     pub fresh_within: Duration,
+    /// What rules may be asked of instead of the engine inside.
+    pub backends: Vec<Arc<Prometheus>>,
 }
 
 /// Answers metric questions.
@@ -112,15 +115,21 @@ pub struct Provider {
 /// The settings and what is offered by them.
 struct Ruling {
     settings: Settings,
+    engines: Engines,
     catalog: catalog::Kept,
 }
 
 impl Ruling {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings, embedded: Arc<dyn Engine>) -> Self {
         Self {
             catalog: catalog::Kept::new(&settings.rules),
+            engines: Engines::new(embedded, settings.backends.clone()),
             settings,
         }
+    }
+
+    fn engine(&self, rule: &Rule) -> &dyn Engine {
+        self.engines.of(rule.engine.as_deref())
     }
 
     fn max_age(&self, rule: &Rule) -> Duration {
@@ -129,7 +138,7 @@ impl Ruling {
 }
 
 impl Provider {
-    /// A provider with these settings.
+    /// A provider with these settings. `engine` is the one inside.
     pub fn new(
         settings: Settings,
         engine: Arc<dyn Engine>,
@@ -137,7 +146,7 @@ impl Provider {
         mapper: Arc<dyn ResourceMapper>,
     ) -> Self {
         Self {
-            current: ArcSwap::from_pointee(Ruling::new(settings)),
+            current: ArcSwap::from_pointee(Ruling::new(settings, Arc::clone(&engine))),
             engine,
             lister,
             mapper,
@@ -147,9 +156,14 @@ impl Provider {
     /// Answers by these settings from now on. What they offer is looked up before they count, so that no metric is unknown
     /// for a moment.
     pub async fn replace(&self, settings: Settings, now: Timestamp) {
-        let ruling = Ruling::new(settings);
-        self.look_up(&ruling, now).await;
+        let ruling = Ruling::new(settings, Arc::clone(&self.engine));
+        self.look_up(&ruling, false, now).await;
         self.current.store(Arc::new(ruling));
+    }
+
+    /// The backends that rules are asked of, in the order of the configuration.
+    pub fn backends(&self) -> Vec<Arc<Prometheus>> {
+        self.current.load().settings.backends.clone()
     }
 
     /// What is offered now.
@@ -160,32 +174,32 @@ impl Provider {
     /// Looks up anew what the rules offer. Cheap where nothing has changed since the last time.
     pub async fn refresh(&self, now: Timestamp) {
         let ruling = self.current.load_full();
-        self.look_up(&ruling, now).await;
+        self.look_up(&ruling, false, now).await;
     }
 
-    async fn look_up(&self, ruling: &Ruling, now: Timestamp) {
+    async fn look_up(&self, ruling: &Ruling, anew: bool, now: Timestamp) {
         ruling
             .catalog
-            .refresh(self.engine.as_ref(), self.mapper.as_ref(), now)
+            .refresh(&ruling.engines, self.mapper.as_ref(), anew, now)
             .await;
     }
 
     /// Whether the engine can look up and evaluate each rule, in their order; where not, why.
     pub fn check_rules(&self) -> Vec<(Arc<str>, Option<String>)> {
+        let ruling = self.current.load();
         let check = |rule: &Arc<Rule>, object_label: &str| {
+            let engine = ruling.engine(rule);
             let query = || match catalog::example(rule, "series", object_label) {
-                Ok((query, wanted)) => self
-                    .engine
-                    .check(&query, wanted)
-                    .err()
-                    .map(|e| e.to_string()),
+                Ok((query, wanted)) => {
+                    let problem = engine.check(&query, wanted).err();
+                    problem.map(|error| error.to_string())
+                }
                 Err(error) => Some(error.to_string()),
             };
-            let found = self.engine.check_selector(&rule.series_query);
+            let found = engine.check_selector(&rule.series_query);
             let problem = found.err().map(|error| error.to_string()).or_else(query);
             (Arc::clone(&rule.id), problem)
         };
-        let ruling = self.current.load();
         let rules = &ruling.settings.rules;
         let custom = rules.custom.iter().map(|rule| check(rule, "label"));
         let external = rules.external.iter().map(|rule| check(rule, ""));
@@ -250,7 +264,7 @@ impl Provider {
         let (query, points) = self.points(&ruling, &offer.rule, query, wanted).await?;
         let (values, unusable) = pick(objects, &points, &offer.object_label);
         if values.is_empty() {
-            let diagnosis = self.engine.diagnose(&query).await;
+            let diagnosis = ruling.engine(&offer.rule).diagnose(&query).await;
             return Err(ProviderError::missing(
                 question, &kind, &offer, max_age, unusable, &diagnosis,
             ));
@@ -267,39 +281,15 @@ impl Provider {
         wanted: Asked<'_>,
     ) -> Result<(InstantQuery, Vec<Point>), ProviderError> {
         let within = ruling.settings.fresh_within;
-        query.at = self.freshen(within, &query, wanted).await;
-        match self.engine.query(&query).await {
+        let engine = ruling.engine(rule);
+        query.at = freshen(engine, within, &query, wanted).await;
+        match engine.query(&query).await {
             Ok(points) => Ok((query, points)),
             Err(reason) => Err(ProviderError::Engine {
                 rule: Arc::clone(&rule.id),
                 reason,
             }),
         }
-    }
-
-    /// Has the data of a query brought up to date, if it is too old. The time to ask the query for, which is later than it
-    /// was by the time that this took.
-    async fn freshen(
-        &self,
-        within: Duration,
-        query: &InstantQuery,
-        wanted: Asked<'_>,
-    ) -> Timestamp {
-        if within.is_zero() {
-            return query.at;
-        }
-        let freshness = Freshness {
-            within,
-            patience: PATIENCE,
-        };
-        let Some(scrapes) = self.engine.freshen(query, wanted, freshness) else {
-            return query.at;
-        };
-        let started = tokio::time::Instant::now();
-        let latest = scrapes.await;
-        let now = query.at.plus(started.elapsed());
-        // Times are cut to milliseconds: the scrape just waited for must not lie ahead.
-        latest.map_or(now, |latest| now.max(latest))
     }
 
     /// The offer for this question. A metric that is not known yet is looked up at once, so that a new one works within
@@ -318,7 +308,7 @@ impl Provider {
         if let Some(offer) = find() {
             return usable(offer);
         }
-        self.look_up(ruling, now).await;
+        self.look_up(ruling, true, now).await;
         match find() {
             Some(offer) => usable(offer),
             None => {
@@ -348,7 +338,8 @@ impl Provider {
             at: now,
             max_age: ruling.max_age(rule),
         };
-        Some((Arc::clone(&rule.id), self.engine.diagnose(&query).await))
+        let diagnosis = ruling.engine(rule).diagnose(&query).await;
+        Some((Arc::clone(&rule.id), diagnosis))
     }
 
     /// The objects asked about, in the order of their names.
@@ -378,6 +369,31 @@ impl Provider {
             }
         }
     }
+}
+
+/// Has the data of a query brought up to date, if it is too old. The time to ask the query for, which is later than it
+/// was by the time that this took.
+async fn freshen(
+    engine: &dyn Engine,
+    within: Duration,
+    query: &InstantQuery,
+    wanted: Asked<'_>,
+) -> Timestamp {
+    if within.is_zero() {
+        return query.at;
+    }
+    let freshness = Freshness {
+        within,
+        patience: PATIENCE,
+    };
+    let Some(scrapes) = engine.freshen(query, wanted, freshness) else {
+        return query.at;
+    };
+    let started = tokio::time::Instant::now();
+    let latest = scrapes.await;
+    let now = query.at.plus(started.elapsed());
+    // Times are cut to milliseconds: the scrape just waited for must not lie ahead.
+    latest.map_or(now, |latest| now.max(latest))
 }
 
 /// An answer, or the error that there was none in time.

@@ -48,6 +48,8 @@ pub struct Rule {
     pub series_query: String,
     /// Its own age limit, where it has one.
     pub max_age: Option<Duration>,
+    /// Who answers, where it says.
+    pub engine: Option<Arc<str>>,
     naming: Naming,
     association: Association,
     template: Template,
@@ -114,6 +116,7 @@ impl Rule {
                 id: id.into(),
                 series_query: config.series_query.clone(),
                 max_age: config.max_age,
+                engine: config.engine.as_deref().map(Arc::from),
                 naming,
                 association,
                 template,

@@ -5,7 +5,6 @@
 //!
 //! A target is scraped once an interval, and [`Demand`] takes requests' wishes into account: when, not how often.
 
-mod client;
 mod connection;
 mod demand;
 mod error;

@@ -531,7 +531,7 @@ fn verification_is_turned_off_nowhere() {
             "sets it for metrics-server's flag that says so",
         ),
         ("src/cli/check.rs", "warns of it"),
-        ("src/scrape/client.rs", "does what a job chose, and warns"),
+        ("src/transport.rs", "does what a job chose, and warns"),
         ("tests/scraping/secured.rs", "sees what that does"),
         ("src/config/scrape/tests.rs", "sees that it is read"),
         ("tests/cluster/certificates.rs", "sees that it is not there"),

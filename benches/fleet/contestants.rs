@@ -28,6 +28,8 @@ pub(crate) enum Contestant {
     Adapter,
     /// The adapter, keeping what the rules of its presets need.
     AdapterNeeded,
+    /// The adapter in place of metrics-server: kubelets alone, and what metrics.k8s.io needs of them.
+    ResourceMetrics,
 }
 
 impl Contestant {
@@ -37,11 +39,23 @@ impl Contestant {
             Self::VictoriaMetrics => "VictoriaMetrics",
             Self::Adapter => "adapter, every series",
             Self::AdapterNeeded => "adapter, needed series",
+            Self::ResourceMetrics => "adapter, metrics.k8s.io",
         }
     }
 
     pub(crate) fn is_adapter(self) -> bool {
-        matches!(self, Self::Adapter | Self::AdapterNeeded)
+        matches!(
+            self,
+            Self::Adapter | Self::AdapterNeeded | Self::ResourceMetrics
+        )
+    }
+
+    /// What it scrapes.
+    pub(crate) fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::ResourceMetrics => &[Kind::Kubelet],
+            _ => &[Kind::Dcgm, Kind::Kubelet],
+        }
     }
 
     /// Starts it on the fleet; `None`, with a hint, where it is not installed.
@@ -56,7 +70,9 @@ impl Contestant {
             .expect("a port");
         let mut idle = None;
         let mut process = match self {
-            Self::Adapter | Self::AdapterNeeded => Running::role(&["adapter", file]),
+            Self::Adapter | Self::AdapterNeeded | Self::ResourceMetrics => {
+                Running::role(&["adapter", file])
+            }
             Self::Prometheus => {
                 let Some(programs) = std::env::var_os(PROMETHEUS).map(PathBuf::from) else {
                     println!(
@@ -129,9 +145,10 @@ impl Contestant {
     fn config(self, nodes: u32) -> String {
         let seconds = INTERVAL.as_secs();
         let (mut text, indent) = if self.is_adapter() {
+            let resource_metrics = self == Self::ResourceMetrics;
             (
                 format!(
-                    "scrape:\n  interval: {seconds}s\n  timeout: 10s\n  limits: {{concurrency: 1000}}\n"
+                    "resourceMetrics: {resource_metrics}\nscrape:\n  interval: {seconds}s\n  timeout: 10s\n  limits: {{concurrency: 1000}}\n"
                 ),
                 "  ",
             )
@@ -142,19 +159,19 @@ impl Contestant {
             )
         };
         let _ = writeln!(text, "{indent}scrape_configs:");
-        for kind in [Kind::Dcgm, Kind::Kubelet] {
+        for kind in self.kinds() {
             let _ = writeln!(
                 text,
                 "{indent}- job_name: fleet-{}\n{indent}  honor_labels: true\n{indent}  metrics_path: {}",
                 kind.name(),
                 kind.path()
             );
-            if self == Self::AdapterNeeded {
+            if matches!(self, Self::AdapterNeeded | Self::ResourceMetrics) {
                 let _ = writeln!(text, "{indent}  keep: needed");
             }
             let _ = writeln!(text, "{indent}  static_configs:\n{indent}  - targets:");
             for node in 0..nodes {
-                let _ = writeln!(text, "{indent}    - {}", simulator::address(node, kind));
+                let _ = writeln!(text, "{indent}    - {}", simulator::address(node, *kind));
             }
         }
         text
@@ -199,7 +216,7 @@ impl Scraper {
                 of("vm_cache_entries{type=\"storage/hour_metric_ids\"}"),
                 of("vm_promscrape_scrapes_failed_total"),
             ),
-            Contestant::Adapter | Contestant::AdapterNeeded => {
+            Contestant::Adapter | Contestant::AdapterNeeded | Contestant::ResourceMetrics => {
                 let told: Told = self.process.ask();
                 (
                     told.samples as f64,

@@ -34,6 +34,9 @@ struct Options {
     /// Nodes of the large fleet, which only the adapter scrapes; 0 leaves this part out.
     #[arg(long, default_value_t = 5_000)]
     large: u32,
+    /// Kubelets alone, which the adapter scrapes in place of metrics-server; 0 leaves this part out.
+    #[arg(long, default_value_t = 5_000)]
+    kubelets: u32,
     /// Seconds that each is measured.
     #[arg(long, default_value_t = 240)]
     seconds: u64,
@@ -77,7 +80,7 @@ fn measure(options: &Options) {
         Contestant::AdapterNeeded,
     ];
     if options.nodes > 0 {
-        let mut fleet = Fleet::start(options.nodes);
+        let mut fleet = Fleet::start(options.nodes, Contestant::Adapter.kinds());
         let rows = all
             .into_iter()
             .filter(asked_for)
@@ -88,10 +91,19 @@ fn measure(options: &Options) {
         );
     }
     if options.large > 0 && asked_for(&Contestant::AdapterNeeded) {
-        let mut fleet = Fleet::start(options.large);
+        let mut fleet = Fleet::start(options.large, Contestant::Adapter.kinds());
         let row = fleet.measure(Contestant::AdapterNeeded, options);
         report::print(
             &format!("{} nodes, {} targets", options.large, options.large * 2),
+            &Vec::from_iter(row),
+        );
+    }
+    if options.kubelets > 0 && asked_for(&Contestant::ResourceMetrics) {
+        let contestant = Contestant::ResourceMetrics;
+        let mut fleet = Fleet::start(options.kubelets, contestant.kinds());
+        let row = fleet.measure(contestant, options);
+        report::print(
+            &format!("{} kubelets", options.kubelets),
             &Vec::from_iter(row),
         );
     }
@@ -100,14 +112,14 @@ fn measure(options: &Options) {
 /// The simulated exporters: a process for each kind, so that a process's files are enough for all its targets.
 struct Fleet {
     nodes: u32,
-    simulators: [Running; 2],
+    simulators: Vec<Running>,
 }
 
 impl Fleet {
-    fn start(nodes: u32) -> Self {
+    fn start(nodes: u32, kinds: &[Kind]) -> Self {
         let count = nodes.to_string();
-        let simulators = [Kind::Dcgm, Kind::Kubelet]
-            .map(|kind| Running::role(&["simulator", kind.name(), &count]));
+        let simulator = |kind: &Kind| Running::role(&["simulator", kind.name(), &count]);
+        let simulators = kinds.iter().map(simulator).collect();
         Self { nodes, simulators }
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::model::objects::ObjectRef;
 use crate::model::selector::Selector;
-use crate::provider::resources::{ResourceError, ResourceMetrics, ResourceQuestion};
+use crate::provider::resources::{ResourceError, ResourceMetrics, ResourceQuestion, aside};
 
 use super::negotiation::{Encoding, Offered, choose};
 use super::path::{RESOURCE_GROUP, ResourcePath, Version};
@@ -84,8 +84,16 @@ pub(super) async fn respond(
             .await
             .map(|pod| answer(&[Item::pod(&pod)])),
         (Kind::Pod, ..) => {
+            let _turn = match namespace {
+                None => source.turn().await,
+                Some(_) => None,
+            };
             let pods = source.pods(&question, now).await;
-            pods.map(|pods| answer(&pods.iter().map(Item::pod).collect::<Vec<_>>()))
+            pods.map(|pods| {
+                aside(pods.len(), || {
+                    answer(&pods.iter().map(Item::pod).collect::<Vec<_>>())
+                })
+            })
         }
         (Kind::Node, _, Some(name)) => source
             .node(name, now)

@@ -7,13 +7,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::prometheus::{Backend, EMBEDDED};
 use crate::config::rules::DiscoveryRule;
 use crate::config::scrape::Preset;
 use crate::config::{Config, Fault};
-use crate::engine::Engine as _;
-use crate::engine::ResultType;
 use crate::engine::embedded::{Embedded, longest_range, selectors};
+use crate::engine::prometheus::Prometheus;
 use crate::engine::query::QueryService;
+use crate::engine::{Engines, ResultType};
 use crate::model::names::{NameCondition, NeededNames};
 use crate::model::objects::{MeteredObjects, ObjectLister, ResourceMapper};
 use crate::model::time::Timestamp;
@@ -56,6 +57,7 @@ pub struct Core {
     engine: Arc<Embedded>,
     mapper: Arc<dyn ResourceMapper>,
     resource_rules: Option<ResourceRules>,
+    kubelets: Option<KubeletTiming>,
     default_max_age: Duration,
 }
 
@@ -66,10 +68,12 @@ struct Compiled {
     kept: KeptMetrics,
     limits: Limits,
     resource_rules: Option<ResourceRules>,
+    kubelets: Option<KubeletTiming>,
 }
 
 impl Compiled {
-    fn new(config: &Config) -> Result<Self, BuildError> {
+    /// `known` are the backends that there are already: those that stay as they are keep what they know.
+    fn new(config: &Config, known: &[Arc<Prometheus>]) -> Result<Self, BuildError> {
         let (rules, mut faults) = rules(config);
         let jobs = targets::compile(&config.scrape).unwrap_or_else(|more| {
             let in_section =
@@ -77,9 +81,11 @@ impl Compiled {
             faults.extend(more.into_iter().map(in_section));
             Vec::new()
         });
+        // Where they are not served, nobody needs to care what is wrong with them.
         let resource_rules = config.resource_rules.as_ref();
-        let resource_rules =
-            resource_rules.map(|section| ResourceRules::compile(section, longest_range));
+        let resource_rules = resource_rules
+            .filter(|_| config.resource_metrics)
+            .map(|section| ResourceRules::compile(section, longest_range));
         let resource_rules = resource_rules.transpose().unwrap_or_else(|more| {
             faults.extend(more);
             None
@@ -94,20 +100,45 @@ impl Compiled {
             .max()
             .unwrap_or(config.scrape.interval);
         let default_max_age = config.default_max_age(slowest);
+        let fresh_within = config.fresh_within();
+        let backend = |backend: &Backend| {
+            let mut known = known.iter();
+            let same = known.find(|it| it.is_of(backend, fresh_within)).cloned();
+            same.unwrap_or_else(|| Arc::new(Prometheus::new(backend.clone(), fresh_within)))
+        };
+        let inside = config.prometheus.is_empty();
+        let is_inside = |rule: &&Rule| match &rule.engine {
+            Some(name) => &**name == EMBEDDED,
+            None => inside,
+        };
         let usage_queries: Vec<String> = resource_rules
             .iter()
+            .filter(|_| inside)
             .flat_map(ResourceRules::examples)
             .map(|(_, query)| query)
             .collect();
+        let mut looks_back: Vec<Duration> = usage_queries
+            .iter()
+            .map(|query| longest_range(query) + default_max_age)
+            .collect();
+        let kubelets = KubeletTiming::of(config, &jobs);
+        looks_back.extend(kubelets.map(|it| ResourceMetrics::looks_back(it.max_age)));
         Ok(Self {
-            limits: store_limits(all(&rules), &usage_queries, &jobs, default_max_age),
-            kept: kept_metrics(config, all(&rules), &usage_queries),
+            limits: store_limits(
+                all(&rules).filter(is_inside),
+                &looks_back,
+                &jobs,
+                default_max_age,
+            ),
+            kept: kept_metrics(config, all(&rules).filter(is_inside), &usage_queries),
             jobs,
             resource_rules,
+            kubelets,
             settings: Settings {
                 rules,
                 default_max_age,
-                fresh_within: config.fresh_within(),
+                fresh_within,
+                backends: config.prometheus.iter().map(backend).collect(),
             },
         })
     }
@@ -129,7 +160,8 @@ impl Core {
             kept,
             limits,
             resource_rules,
-        } = Compiled::new(config)?;
+            kubelets,
+        } = Compiled::new(config, &[])?;
         let default_max_age = settings.default_max_age;
         let store = Store::new(limits);
         let scraping = Scraping {
@@ -155,6 +187,7 @@ impl Core {
             engine,
             mapper,
             resource_rules,
+            kubelets,
             default_max_age,
         })
     }
@@ -173,7 +206,8 @@ impl Core {
             limits,
             // Whether and how CPU and memory are answered is settled at the start.
             resource_rules: _,
-        } = Compiled::new(config)?;
+            kubelets: _,
+        } = Compiled::new(config, &self.provider.backends())?;
         self.scraping.store.limit(limits);
         self.scraping.kept.store(Arc::new(kept));
         self.jobs.send_if_modified(|current| {
@@ -185,36 +219,41 @@ impl Core {
         Ok(())
     }
 
-    /// Has CPU and memory of `objects` answered: by `resourceRules`, or from what the preset kubelet scrapes. `config` is that of
-    /// [`Core::build`].
-    pub fn serve_resource_metrics(&mut self, config: &Config, objects: Arc<dyn MeteredObjects>) {
-        let engine = Arc::clone(&self.engine);
-        let resources = match &self.resource_rules {
-            Some(rules) => ResourceMetrics::of_rules(
+    /// Has CPU and memory of `objects` answered, where the configuration says so: by `resourceRules`, or from what the preset
+    /// kubelet scrapes.
+    pub fn serve_resource_metrics(&mut self, objects: Arc<dyn MeteredObjects>) {
+        let resources = match (&self.resource_rules, self.kubelets) {
+            (Some(rules), _) => ResourceMetrics::of_rules(
                 objects,
-                engine,
+                self.engines().first(),
                 Arc::clone(&self.mapper),
                 rules.clone(),
                 self.default_max_age,
             ),
-            None => {
-                let name = Preset::Kubelet.name();
-                let jobs = self.jobs.borrow();
-                let job = jobs.iter().find(|job| job.name() == name);
-                let resolution = job.map_or(config.scrape.interval, targets::Job::interval);
-                // Not that of the slowest job: it may be much longer.
-                let max_age = config.default_max_age(resolution);
-                ResourceMetrics::of_kubelets(objects, engine, name, resolution, max_age)
+            (None, Some(timing)) => {
+                let job = Preset::Kubelet.name();
+                let KubeletTiming {
+                    resolution,
+                    max_age,
+                } = timing;
+                let engine = Arc::clone(&self.engine);
+                ResourceMetrics::of_kubelets(objects, engine, job, resolution, max_age)
             }
+            (None, None) => return,
         };
         self.resources = Some(Arc::new(resources));
+    }
+
+    fn engines(&self) -> Engines {
+        Engines::new(Arc::clone(&self.engine) as _, self.provider.backends())
     }
 
     /// What is wrong with the queries of `resourceRules`, by their names.
     pub fn check_resource_rules(&self) -> Vec<(String, Option<String>)> {
         let queries = self.resource_rules.iter().flat_map(ResourceRules::examples);
+        let engine = self.engines().first();
         let check = |(id, query): (String, String)| {
-            let problem = self.engine.check(&query, ResultType::Vector).err();
+            let problem = engine.check(&query, ResultType::Vector).err();
             (id, problem.map(|error| error.to_string()))
         };
         queries.map(check).collect()
@@ -280,11 +319,32 @@ fn all(rules: &RuleSet) -> impl Iterator<Item = &Rule> {
     rules.custom.iter().chain(&rules.external).map(Arc::as_ref)
 }
 
-/// What the store must keep for these rules and queries: samples as old as any of them looks back, of the fastest job too. CPU
-/// and memory from kubelets need three times the age limit.
+/// How often kubelets are scraped for `metrics.k8s.io`, and the age limit that follows. Not that of the slowest job, which may be
+/// much longer.
+#[derive(Clone, Copy, Debug)]
+struct KubeletTiming {
+    resolution: Duration,
+    max_age: Duration,
+}
+
+impl KubeletTiming {
+    /// Nothing where kubelets are not the source.
+    fn of(config: &Config, jobs: &[targets::Job]) -> Option<Self> {
+        let name = Preset::Kubelet.name();
+        let job = jobs.iter().find(|job| job.name() == name)?;
+        let served = config.resource_metrics && config.resource_rules.is_none();
+        let resolution = job.interval();
+        served.then(|| Self {
+            resolution,
+            max_age: config.default_max_age(resolution),
+        })
+    }
+}
+
+/// What the store must keep for these rules, and for what else looks back: samples as old as that, of the fastest job too.
 fn store_limits<'a>(
     rules: impl Iterator<Item = &'a Rule>,
-    queries: &[String],
+    looks_back: &[Duration],
     jobs: &[targets::Job],
     default_max_age: Duration,
 ) -> Limits {
@@ -295,8 +355,7 @@ fn store_limits<'a>(
     let mut limits = Limits::default();
     limits.retention = rules
         .map(needs)
-        .chain(queries.iter().map(|it| longest_range(it) + default_max_age))
-        .chain([default_max_age * 3])
+        .chain(looks_back.iter().copied())
         .fold(limits.retention, Duration::max)
         .min(LONGEST_RETENTION);
     let fastest = jobs
@@ -354,6 +413,14 @@ fn rules(config: &Config) -> (RuleSet, Vec<Fault>) {
     let mut compile = |section: &str, rules: &[DiscoveryRule]| -> Vec<Arc<Rule>> {
         let mut compiled = Vec::with_capacity(rules.len());
         for (index, rule) in rules.iter().enumerate() {
+            if let Some(name) = &rule.engine
+                && name != EMBEDDED
+                && config.prometheus.iter().all(|it| it.name != *name)
+            {
+                let place = format!("{section}[{index}].engine");
+                let message = format!("there is no backend {name:?} in prometheus");
+                faults.push(Fault::new(place, message));
+            }
             match Rule::compile(&format!("{section}[{index}]"), rule) {
                 Ok(rule) => compiled.push(Arc::new(rule)),
                 Err(more) => faults.extend(more),
@@ -368,8 +435,12 @@ fn rules(config: &Config) -> (RuleSet, Vec<Fault>) {
             Preset::Kubelet => KUBELET_PRESET,
             Preset::InferencePods => INFERENCE_PODS_PRESET,
         };
-        let rules: Vec<DiscoveryRule> =
+        let mut rules: Vec<DiscoveryRule> =
             serde_saphyr::from_str(text).expect("a test reads every preset");
+        for rule in &mut rules {
+            // They are for what the preset scrapes.
+            rule.engine = Some(EMBEDDED.to_owned());
+        }
         custom.extend(compile(&format!("preset {}", preset.name()), &rules));
     }
     custom.extend(compile("rules", &config.rules));

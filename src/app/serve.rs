@@ -131,7 +131,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let metered = settings.config.resource_metrics.then(|| {
         let (metered, watches) = cluster::watch_metered(client.clone());
         tasks.spawn("metered watch", watches.run(tasks.token()));
-        core.serve_resource_metrics(&settings.config, Arc::clone(&metered) as _);
+        core.serve_resource_metrics(Arc::clone(&metered) as _);
         metered
     });
     for (rule, problem) in core.check_resource_rules() {

@@ -27,6 +27,9 @@ pub struct DiscoveryRule {
     /// Ours: the age past which a sample of this rule does not count. Default: the configuration's `maxAge`.
     #[serde(deserialize_with = "units::some_duration")]
     pub max_age: Option<Duration>,
+    /// Ours: who answers, a backend by its name or `embedded`. Default: the first of `prometheus`, or `embedded` where
+    /// there is none.
+    pub engine: Option<String>,
 }
 
 /// A condition on a metric's name: exactly one of the two.

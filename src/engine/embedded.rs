@@ -290,8 +290,10 @@ impl Engine for Embedded {
     fn series<'a>(
         &'a self,
         selector: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<SeriesShape>, EngineError>> {
-        ready(self.shapes(selector).map_err(EngineError::from)).boxed()
+        _anew: bool,
+    ) -> BoxFuture<'a, Result<Arc<[SeriesShape]>, EngineError>> {
+        let shapes = self.shapes(selector).map(Arc::from);
+        ready(shapes.map_err(EngineError::from)).boxed()
     }
 
     fn diagnose<'a>(&'a self, query: &'a InstantQuery) -> BoxFuture<'a, Diagnosis> {

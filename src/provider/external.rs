@@ -91,7 +91,7 @@ impl Provider {
             }
         }
         if values.is_empty() {
-            let diagnosis = self.engine.diagnose(&query).await;
+            let diagnosis = ruling.engine(&offer.rule).diagnose(&query).await;
             return Err(ProviderError::missing_external(
                 question, &offer, max_age, unusable, &diagnosis,
             ));
@@ -113,7 +113,7 @@ impl Provider {
         let find = || ruling.catalog.current().find_external(metric);
         let mut offer = find();
         if offer.is_none() {
-            self.look_up(ruling, now).await;
+            self.look_up(ruling, true, now).await;
             offer = find();
         }
         let Some(offer) = offer else {

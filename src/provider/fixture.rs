@@ -133,6 +133,7 @@ pub(crate) fn world_with_external(extra_rules: &str, external: &str) -> World {
         rules,
         default_max_age: MAX_AGE,
         fresh_within: Duration::ZERO,
+        backends: Vec::new(),
     };
     let provider = Provider::new(settings, engine, Arc::new(pods), Arc::new(Mapper));
     World { provider, target }

@@ -74,7 +74,7 @@ impl Provider {
         let Some(query) = asked else {
             return Err(ProviderError::no_pods(question, kind));
         };
-        let diagnosis = self.engine.diagnose(&query).await;
+        let diagnosis = ruling.engine(&offer.rule).diagnose(&query).await;
         let max_age = ruling.max_age(&offer.rule);
         Err(ProviderError::missing(
             question, kind, offer, max_age, unusable, &diagnosis,

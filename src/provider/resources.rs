@@ -10,6 +10,9 @@ mod queries;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use crate::engine::{Engine, EngineError, Scraped};
 use crate::model::objects::{LabelledObject, ListError, MeteredObjects, ObjectRef, ResourceMapper};
 use crate::model::quantity::Quantity;
@@ -120,10 +123,18 @@ pub enum ResourceError {
     Deadline(Duration),
 }
 
+/// Most answers about the pods of all namespaces that are made at one time. Each takes the memory of all pods, about a kilobyte
+/// for one.
+const WHOLE: usize = 2;
+
+/// From how many objects on an answer takes so long that the thread's other tasks must not wait for it.
+const MANY: usize = 5_000;
+
 /// Answers questions about CPU and memory.
 pub struct ResourceMetrics {
     objects: Arc<dyn MeteredObjects>,
     source: Source,
+    whole: Semaphore,
 }
 
 enum Source {
@@ -141,8 +152,13 @@ impl ResourceMetrics {
         resolution: Duration,
         max_age: Duration,
     ) -> Self {
-        let source = Source::Kubelets(Kubelets::new(scraped, job, resolution, max_age));
-        Self { objects, source }
+        let kubelets = Kubelets::new(scraped, job, resolution, max_age);
+        Self::of(objects, Source::Kubelets(kubelets))
+    }
+
+    /// How old the points are, at most, that an answer from kubelets with this age limit is made of.
+    pub fn looks_back(max_age: Duration) -> Duration {
+        points::looks_back(max_age)
     }
 
     /// Answers by the queries of `rules`.
@@ -153,8 +169,22 @@ impl ResourceMetrics {
         rules: ResourceRules,
         max_age: Duration,
     ) -> Self {
-        let source = Source::Queries(Box::new(Queries::new(engine, mapper, rules, max_age)));
-        Self { objects, source }
+        let queries = Queries::new(engine, mapper, rules, max_age);
+        Self::of(objects, Source::Queries(Box::new(queries)))
+    }
+
+    fn of(objects: Arc<dyn MeteredObjects>, source: Source) -> Self {
+        Self {
+            objects,
+            source,
+            whole: Semaphore::new(WHOLE),
+        }
+    }
+
+    /// Waits for a turn to answer about the pods of all namespaces; to be held until the answer is written.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // An error would mean that it is closed, which nobody does.
+        self.whole.acquire().await.ok()
     }
 
     /// The pods that have a usage, by namespace, then name.
@@ -174,7 +204,9 @@ impl ResourceMetrics {
             return Ok(Vec::new());
         }
         match &self.source {
-            Source::Kubelets(kubelets) => Ok(kubelets.pods(question.namespace, pods, now)),
+            Source::Kubelets(kubelets) => Ok(aside(pods.len(), || {
+                kubelets.pods(question.namespace, pods, now)
+            })),
             Source::Queries(queries) => in_time(queries.pods(pods, now)).await,
         }
     }
@@ -269,6 +301,16 @@ impl ResourceMetrics {
         };
         let nodes = self.objects.nodes(&Selector::default()).unwrap_or_default();
         (nodes.len(), kubelets.nodes(nodes, now).1)
+    }
+}
+
+/// Does work on so many objects; where they are many, the thread's other tasks go on elsewhere meanwhile.
+pub fn aside<T>(objects: usize, work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|it| it.runtime_flavor());
+    if objects >= MANY && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
     }
 }
 

@@ -18,16 +18,17 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::Url;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
+use crate::transport::{Tls, certificate_fault, root_cause};
+
 use super::ScrapeError;
-use super::error::root_cause;
 
 /// How much is read at a time, and about what an idle connection keeps for it. A page of hundreds of kilobytes takes more
 /// reads with it; the buffers of 10,000 connections that grow as they like would be most of this program's memory.
@@ -36,15 +37,6 @@ const BUFFER: usize = 8 << 10;
 /// How much a target may send over HTTP/2 before it is read: what may lie here for each connection. A page that is larger takes
 /// a round trip for each.
 const WINDOW: u32 = 128 << 10;
-
-/// How TLS is spoken to a target.
-#[derive(Clone, Debug)]
-pub(super) struct Tls {
-    /// Whom to trust, and as whom to come.
-    pub(super) config: Arc<ClientConfig>,
-    /// The name that the certificate must have, where it is not the URL's host.
-    pub(super) server_name: Option<ServerName<'static>>,
-}
 
 /// A connection to a target.
 #[derive(Debug)]
@@ -281,23 +273,6 @@ fn connect_error(error: std::io::Error) -> ScrapeError {
     };
     let other = || ScrapeError::Connect(root_cause(&error));
     fault.map_or_else(other, ScrapeError::Certificate)
-}
-
-/// What is wrong with a certificate, and what can be done.
-fn certificate_fault(fault: &CertificateError) -> Option<&'static str> {
-    use CertificateError as Fault;
-    Some(match fault {
-        Fault::Expired | Fault::ExpiredContext { .. } => "its certificate has expired",
-        Fault::NotValidYet | Fault::NotValidYetContext { .. } => "its certificate is not valid yet",
-        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
-            "its certificate is for another name (tls_config.server_name says which to expect)"
-        }
-        // The latter where its authority has the name of one that is trusted, as one that was made anew has.
-        Fault::UnknownIssuer | Fault::BadSignature => {
-            "its certificate is of no authority that is trusted (tls_config.ca_file says which are)"
-        }
-        _ => return None,
-    })
 }
 
 /// Whether an error says that the other end had closed the connection before it saw the request, or might have: what a

@@ -1,10 +1,10 @@
 //! Why a scrape gave nothing.
 
-use std::error::Error;
-use std::io;
 use std::time::Duration;
 
 use http::StatusCode;
+
+use crate::transport::{SettingsError, root_cause};
 
 /// Why a scrape gave nothing. Every variant is retried at the next interval. A user reads the text behind the target's
 /// name, in the HPA's message for instance; it does not repeat the URL.
@@ -15,7 +15,7 @@ pub enum ScrapeError {
     Connect(String),
     /// The job's credentials or TLS settings cannot be used: a file is missing, or holds something else.
     #[error("not asked: {0}")]
-    Settings(String),
+    Settings(#[from] SettingsError),
     /// The target's certificate does not count. The text is the same from scrape to scrape, unlike rustls's own.
     #[error("{0}")]
     Certificate(&'static str),
@@ -89,17 +89,5 @@ impl ScrapeError {
 impl From<hyper::Error> for ScrapeError {
     fn from(error: hyper::Error) -> Self {
         Self::Broken(root_cause(&error))
-    }
-}
-
-/// The innermost cause; of an error of the system only its kind (`connection refused`).
-pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    match cause.downcast_ref::<io::Error>() {
-        Some(io) if io.raw_os_error().is_some() => io.kind().to_string(),
-        _ => cause.to_string(),
     }
 }

@@ -19,9 +19,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::scrape::ScrapeLimits;
 use crate::exposition::Format;
 use crate::targets::Target;
+use crate::transport::{Clients, SettingsError, authorization};
 
 use super::ScrapeError;
-use super::client::{Clients, authorization};
 use super::connection::{Connection, is_stale};
 
 /// Plain text before OpenMetrics: it is the cheaper of the two, and timestamps and types say the same in both.
@@ -188,7 +188,10 @@ fn request(
         "identity"
     };
     // A name may hold what no request can, since relabelling makes it.
-    let unusable = |_| ScrapeError::Settings("the target's URL is not one for HTTP".to_owned());
+    let unusable = |_| {
+        let reason = "the target's URL is not one for HTTP".to_owned();
+        ScrapeError::Settings(SettingsError(reason))
+    };
     let host = url.host_str().unwrap_or_default();
     let authority = match url.port() {
         Some(port) => format!("{host}:{port}"),

@@ -150,7 +150,7 @@ impl TryFrom<String> for TlsVersion {
 
 impl HttpConfig {
     /// Adds all that is wrong with these settings (`common/config/http_config.go`, `Validate`); `path` is their job's place.
-    pub(super) fn validate(&self, path: &str, faults: &mut Vec<Fault>) {
+    pub(in crate::config) fn validate(&self, path: &str, faults: &mut Vec<Fault>) {
         let mut fault = |field: &str, message: &str| {
             faults.push(Fault::new(format!("{path}.{field}"), message));
         };

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::{join, join_all};
 use tokio::sync::Mutex;
 
-use crate::engine::{Engine, EngineError, ResultType, SeriesShape};
+use crate::engine::{EngineError, Engines, ResultType, SeriesShape};
 use crate::model::objects::{GroupResource, ResourceMapper};
 use crate::model::time::Timestamp;
 use crate::provider::{RuleSet, plan};
@@ -31,8 +32,6 @@ pub(in crate::provider) struct Kept {
 struct State {
     rules: Vec<RuleOffers<(GroupResource, Arc<str>), Offer>>,
     external: Vec<RuleOffers<Arc<str>, ExternalOffer>>,
-    /// The engine's and the mapper's, as of the last lookup.
-    generation: Option<(u64, u64)>,
 }
 
 /// What the two kinds of offers have in common.
@@ -66,8 +65,23 @@ struct RuleOffers<K, O> {
     rule: Arc<Rule>,
     offers: HashMap<K, Arc<O>>,
     error: Option<Arc<str>>,
+    /// What the offers were made from.
+    made_from: Option<Origin>,
     /// What is known of the rule's query for a series and the label of its objects: it takes parsing to find out.
     judged: HashMap<(Arc<str>, String), Judgement>,
+}
+
+/// What a rule's offers are made from, to see whether they have to be made anew.
+struct Origin {
+    /// The engine's, where it has one, and the mapper's.
+    generations: (Option<u64>, u64),
+    shapes: Arc<[SeriesShape]>,
+}
+
+/// What the engine said, and what it and the mapper were when it was asked.
+struct Found {
+    generations: (Option<u64>, u64),
+    shapes: Result<Arc<[SeriesShape]>, EngineError>,
 }
 
 /// How a rule's query can be asked.
@@ -82,7 +96,6 @@ impl Kept {
         let state = State {
             rules: rules.custom.iter().map(RuleOffers::new).collect(),
             external: rules.external.iter().map(RuleOffers::new).collect(),
-            generation: None,
         };
         Self {
             current: ArcSwap::default(),
@@ -94,54 +107,52 @@ impl Kept {
         self.current.load_full()
     }
 
-    /// Asks the engine anew, unless it says that nothing has changed. Those who ask at the same time share the work.
+    /// Asks the engines anew, unless they say that nothing has changed. Those who ask at the same time share the work.
+    /// `anew`: somebody waits for a metric that is not known yet.
     pub(in crate::provider) async fn refresh(
         &self,
-        engine: &dyn Engine,
+        engines: &Engines,
         mapper: &dyn ResourceMapper,
+        anew: bool,
         now: Timestamp,
     ) {
         let before = self.current();
         let mut state = self.state.lock().await;
-        let generation = engine.generation().map(|it| (it, mapper.generation()));
-        let unchanged =
-            generation.is_some() && generation == state.generation && !state.has_expired(now);
-        let done_meanwhile = !Arc::ptr_eq(&before, &self.current());
-        if unchanged || done_meanwhile {
+        if !Arc::ptr_eq(&before, &self.current()) {
             return;
         }
         let lookup = Lookup {
-            engine,
+            engines,
             mapper,
+            anew,
             now,
         };
-        for rule in &mut state.rules {
-            let shapes = engine.series(&rule.rule.series_query).await;
-            rule.renew(shapes, &lookup, RuleOffers::of_objects);
+        // Together: a backend that takes its time takes it once.
+        let custom = join_all(state.rules.iter().map(|rule| rule.find(&lookup)));
+        let external = join_all(state.external.iter().map(|rule| rule.find(&lookup)));
+        let (custom, external) = join(custom, external).await;
+        let mut changed = false;
+        for (rule, found) in state.rules.iter_mut().zip(custom) {
+            changed |= found.is_some_and(|it| rule.renew(it, &lookup, RuleOffers::of_objects));
         }
-        for rule in &mut state.external {
-            let shapes = engine.series(&rule.rule.series_query).await;
-            rule.renew(shapes, &lookup, RuleOffers::external);
+        for (rule, found) in state.external.iter_mut().zip(external) {
+            changed |= found.is_some_and(|it| rule.renew(it, &lookup, RuleOffers::external));
         }
-        state.generation = generation;
-        self.current.store(Arc::new(state.catalog()));
+        if changed {
+            self.current.store(Arc::new(state.catalog()));
+        }
     }
 }
 
 /// What offers are made with.
 struct Lookup<'a> {
-    engine: &'a dyn Engine,
+    engines: &'a Engines,
     mapper: &'a dyn ResourceMapper,
+    anew: bool,
     now: Timestamp,
 }
 
 impl State {
-    /// Whether an offer has outlived its grace; a lookup then forgets it.
-    fn has_expired(&self, now: Timestamp) -> bool {
-        self.rules.iter().any(|rule| rule.has_expired(now))
-            || self.external.iter().any(|rule| rule.has_expired(now))
-    }
-
     fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::default();
         for rule in &self.rules {
@@ -175,6 +186,7 @@ impl<K: Eq + Hash, O: Offered> RuleOffers<K, O> {
             rule: Arc::clone(rule),
             offers: HashMap::new(),
             error: None,
+            made_from: None,
             judged: HashMap::new(),
         }
     }
@@ -187,29 +199,61 @@ impl<K: Eq + Hash, O: Offered> RuleOffers<K, O> {
         }
     }
 
+    /// Asks the rule's engine, unless that says that nothing has changed.
+    async fn find(&self, lookup: &Lookup<'_>) -> Option<Found> {
+        let engine = lookup.engines.of(self.rule.engine.as_deref());
+        let generations = (engine.generation(), lookup.mapper.generation());
+        let unchanged = |origin: &Origin| {
+            generations.0.is_some()
+                && origin.generations == generations
+                && !self.has_expired(lookup.now)
+        };
+        if self.made_from.as_ref().is_some_and(unchanged) {
+            return None;
+        }
+        let shapes = engine.series(&self.rule.series_query, lookup.anew).await;
+        Some(Found {
+            generations,
+            shapes,
+        })
+    }
+
+    /// Whether an offer has outlived its grace; a lookup then forgets it.
     fn has_expired(&self, now: Timestamp) -> bool {
         self.offers
             .values()
             .any(|offer| now.since(offer.last_seen()) > GRACE)
     }
 
-    /// Takes what the engine has now, and keeps what it had until its grace is over. `make` makes the offers of one metric.
+    /// Takes what the engine has now, and keeps what it had until its grace is over; after an error it keeps all. `make` makes
+    /// the offers of one metric. Whether anything is different now.
     fn renew(
         &mut self,
-        shapes: Result<Vec<SeriesShape>, EngineError>,
+        found: Found,
         lookup: &Lookup<'_>,
         make: impl Fn(&mut Self, &SeriesShape, Arc<str>, &Lookup<'_>) -> Vec<(K, O)>,
-    ) {
-        let shapes = match shapes {
+    ) -> bool {
+        let generations = found.generations;
+        let shapes = match found.shapes {
             Ok(shapes) => shapes,
             Err(error) => {
-                self.error = Some(error.to_string().into());
-                return;
+                let error: Arc<str> = error.to_string().into();
+                let is_new = self.error.as_ref() != Some(&error);
+                self.error = Some(error);
+                // What it says next counts, even if that is what it said before.
+                self.made_from = None;
+                return is_new;
             }
         };
+        let same = |origin: &Origin| {
+            Arc::ptr_eq(&origin.shapes, &shapes) && origin.generations == generations
+        };
+        if self.made_from.as_ref().is_some_and(same) && !self.has_expired(lookup.now) {
+            return false;
+        }
         self.error = None;
         let mut offers: HashMap<K, Arc<O>> = HashMap::new();
-        for shape in &shapes {
+        for shape in shapes.iter() {
             let Some(metric) = self.rule.metric_name(&shape.metric) else {
                 continue;
             };
@@ -234,17 +278,23 @@ impl<K: Eq + Hash, O: Offered> RuleOffers<K, O> {
             }
         }
         self.offers = offers;
+        self.made_from = Some(Origin {
+            generations,
+            shapes,
+        });
         if self.judged.len() > OFFERS_PER_RULE {
             self.judged.clear();
         }
+        true
     }
 
     /// How the rule's query can be asked for this series; found out once. `object_label` is empty for external metrics.
-    fn judge(&mut self, series: &Arc<str>, object_label: &str, engine: &dyn Engine) -> Judgement {
+    fn judge(&mut self, series: &Arc<str>, object_label: &str, lookup: &Lookup<'_>) -> Judgement {
         let key = (Arc::clone(series), object_label.to_owned());
         if let Some(known) = self.judged.get(&key) {
             return known.clone();
         }
+        let engine = lookup.engines.of(self.rule.engine.as_deref());
         let unusable = match example(&self.rule, series, object_label) {
             Ok((example, wanted)) => engine.check(&example, wanted).err().map(|e| e.to_string()),
             Err(error) => Some(error.to_string()),
@@ -288,7 +338,7 @@ impl RuleOffers<(GroupResource, Arc<str>), Offer> {
         let namespace_label = namespace.map(|(_, label)| label.clone());
         let mut offers = Vec::with_capacity(resources.len());
         for (kind, object_label) in resources {
-            let judgement = self.judge(&shape.metric, &object_label, lookup.engine);
+            let judgement = self.judge(&shape.metric, &object_label, lookup);
             let unusable = if kind.namespaced && namespace_label.is_none() {
                 let series = &shape.metric;
                 Some(format!("no label of the series {series} names its namespace").into())
@@ -319,7 +369,7 @@ impl RuleOffers<Arc<str>, ExternalOffer> {
         metric: Arc<str>,
         lookup: &Lookup<'_>,
     ) -> Vec<(Arc<str>, ExternalOffer)> {
-        let judgement = self.judge(&shape.metric, "", lookup.engine);
+        let judgement = self.judge(&shape.metric, "", lookup);
         let namespaced = self.rule.is_namespaced();
         let label = namespaced.then(|| self.rule.namespace_label(lookup.mapper));
         let namespace_label = label.flatten();

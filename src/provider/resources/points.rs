@@ -35,13 +35,18 @@ impl Bounds {
 
     /// How far apart they may be: a mean over more would say little of now.
     fn most(&self) -> Duration {
-        self.max_age * 2
+        looks_back(self.max_age) - self.max_age
     }
 
     /// The time after which all points lie that may be of use at `now`.
     pub(super) fn after(&self, now: Timestamp) -> Timestamp {
-        now.minus(self.max_age + self.most())
+        now.minus(looks_back(self.max_age))
     }
+}
+
+/// How old the earlier of two points may be.
+pub(super) fn looks_back(max_age: Duration) -> Duration {
+    max_age * 3
 }
 
 /// CPU over a window.

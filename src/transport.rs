@@ -1,7 +1,7 @@
-//! How jobs speak TLS, and the credentials that go with their requests.
+//! How this program speaks TLS to targets and backends, and the credentials that go with its requests. It asks nothing itself.
 //!
 //! Files are read again: those of TLS at most once in [`REREAD`], and a configuration of TLS is made anew only where they changed; those
-//! of credentials for each scrape. Files of TLS that cannot be used, as when they are half written, leave what worked before.
+//! of credentials for each request. Files of TLS that cannot be used, as when they are half written, leave what worked before.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -21,15 +21,30 @@ use tracing::{info, warn};
 
 use crate::config::scrape::http::{HttpConfig, Secret, TlsConfig, TlsVersion};
 
-use super::ScrapeError;
-use super::connection::Tls;
+mod fault;
+
+pub(crate) use fault::{certificate_fault, certificate_fault_behind, root_cause};
 
 /// How old what is known of a file of TLS may be.
 const REREAD: Duration = Duration::from_secs(1);
 
-/// The configurations that were made. There are no more than the configuration has jobs.
+/// Settings for TLS or credentials that cannot be used: a file is missing, or holds something else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(pub String);
+
+/// How TLS is spoken to another.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Whom to trust, and as whom to come.
+    pub config: Arc<ClientConfig>,
+    /// The name that the certificate must have, where it is not the URL's host.
+    pub server_name: Option<ServerName<'static>>,
+}
+
+/// The configurations that were made. There are no more than the configuration has jobs and backends.
 #[derive(Debug, Default)]
-pub(super) struct Clients(Mutex<Vec<Made>>);
+pub struct Clients(Mutex<Vec<Made>>);
 
 #[derive(Debug)]
 struct Made {
@@ -38,7 +53,7 @@ struct Made {
     pem: Pem,
     tls: Tls,
     /// Why what the files hold now is not what is used.
-    fault: Option<ScrapeError>,
+    fault: Option<SettingsError>,
 }
 
 /// What a job's files of TLS hold, and what is written in their place.
@@ -54,7 +69,7 @@ impl Clients {
     ///
     /// # Errors
     /// A file cannot be read, or holds nothing of use, and never did.
-    pub(super) async fn get(&self, config: &Arc<HttpConfig>) -> Result<Tls, ScrapeError> {
+    pub async fn get(&self, config: &Arc<HttpConfig>) -> Result<Tls, SettingsError> {
         if let Some(tls) = self.fresh(config) {
             return Ok(tls);
         }
@@ -68,7 +83,7 @@ impl Clients {
         // Under the lock, so that a job's first scrapes do not all make one.
         let tls = make(config, &pem)?;
         if config.tls.insecure_skip_verify {
-            warn!("any certificate of this job's targets is believed, as its tls_config says");
+            warn!("any certificate is believed, as tls_config.insecure_skip_verify says");
         }
         all.push(Made {
             config: config.clone(),
@@ -95,7 +110,7 @@ impl Clients {
 
 impl Made {
     /// Takes up what the files hold now, if it can be used.
-    fn renew(&mut self, pem: Result<Pem, ScrapeError>) {
+    fn renew(&mut self, pem: Result<Pem, SettingsError>) {
         self.read = Instant::now();
         let renewed = pem.and_then(|pem| {
             if self.pem != pem {
@@ -123,13 +138,13 @@ fn same(one: &Arc<HttpConfig>, other: &Arc<HttpConfig>) -> bool {
 }
 
 impl Pem {
-    async fn read(tls: &TlsConfig) -> Result<Self, ScrapeError> {
+    async fn read(tls: &TlsConfig) -> Result<Self, SettingsError> {
         let ca = tls.ca.clone().map(Secret::from);
         let cert = tls.cert.clone().map(Secret::from);
         Ok(Self {
-            ca: either(&ca, &tls.ca_file).await?,
-            cert: either(&cert, &tls.cert_file).await?,
-            key: either(&tls.key, &tls.key_file).await?,
+            ca: secret(&ca, &tls.ca_file).await?,
+            cert: secret(&cert, &tls.cert_file).await?,
+            key: secret(&tls.key, &tls.key_file).await?,
         })
     }
 }
@@ -138,11 +153,11 @@ impl Pem {
 ///
 /// # Errors
 /// A file cannot be read, or holds what no header can have.
-pub(super) async fn authorization(config: &HttpConfig) -> Result<Option<HeaderValue>, ScrapeError> {
+pub async fn authorization(config: &HttpConfig) -> Result<Option<HeaderValue>, SettingsError> {
     let text = if let Some(auth) = &config.basic_auth {
         let user = auth.username.clone().map(Secret::from);
-        let user = either(&user, &auth.username_file).await?;
-        let password = either(&auth.password, &auth.password_file).await?;
+        let user = secret(&user, &auth.username_file).await?;
+        let password = secret(&auth.password, &auth.password_file).await?;
         let text = |secret: &Option<Secret>| {
             secret
                 .as_ref()
@@ -153,23 +168,27 @@ pub(super) async fn authorization(config: &HttpConfig) -> Result<Option<HeaderVa
         let both = format!("{}:{}", text(&user), text(&password));
         format!("Basic {}", BASE64.encode(both))
     } else if let Some(auth) = &config.authorization {
-        let credentials = either(&auth.credentials, &auth.credentials_file).await?;
+        let credentials = secret(&auth.credentials, &auth.credentials_file).await?;
         let credentials = credentials.as_ref().map_or("", Secret::expose);
         format!("{} {credentials}", auth.kind)
     } else {
         return Ok(None);
     };
     let mut value = HeaderValue::try_from(text).map_err(|_| {
-        ScrapeError::Settings("the credentials hold what no HTTP header can have".to_owned())
+        SettingsError("the credentials hold what no HTTP header can have".to_owned())
     })?;
     value.set_sensitive(true);
     Ok(Some(value))
 }
 
-async fn either(
+/// A secret as it is written, or as its file holds it now.
+///
+/// # Errors
+/// The file cannot be read.
+pub async fn secret(
     written: &Option<Secret>,
     file: &Option<PathBuf>,
-) -> Result<Option<Secret>, ScrapeError> {
+) -> Result<Option<Secret>, SettingsError> {
     match file {
         Some(path) => read(path).await.map(Some),
         None => Ok(written.clone()),
@@ -177,18 +196,18 @@ async fn either(
 }
 
 /// The text of a file without the white space around it, as Prometheus takes it.
-async fn read(path: &Path) -> Result<Secret, ScrapeError> {
+async fn read(path: &Path) -> Result<Secret, SettingsError> {
     match tokio::fs::read_to_string(path).await {
         Ok(text) => Ok(Secret::from(text.trim().to_owned())),
         Err(error) => {
             let (path, kind) = (path.display(), error.kind());
-            Err(ScrapeError::Settings(format!("cannot read {path}: {kind}")))
+            Err(SettingsError(format!("cannot read {path}: {kind}")))
         }
     }
 }
 
-fn make(config: &HttpConfig, pem: &Pem) -> Result<Tls, ScrapeError> {
-    let unusable = |what: &str| ScrapeError::Settings(format!("tls_config: {what}"));
+fn make(config: &HttpConfig, pem: &Pem) -> Result<Tls, SettingsError> {
+    let unusable = |what: &str| SettingsError(format!("tls_config: {what}"));
     let provider = Arc::new(aws_lc_rs::default_provider());
     let allowed = |version: TlsVersion| {
         config.tls.min_version.is_none_or(|min| min <= version)
