@@ -29,6 +29,7 @@ use crate::rules::{QueryRequest, Rule};
 pub use catalog::{Catalog, ExternalOffer, Offer, RuleStatus};
 pub use error::ProviderError;
 pub use external::{ExternalAnswer, ExternalQuestion, ExternalValue};
+pub use plan::asks_once_for_all;
 
 /// The longest that an answer may take; the HPA's own patience is a minute, during which a fifth of it stands still.
 const DEADLINE: Duration = Duration::from_secs(2);

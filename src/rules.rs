@@ -5,6 +5,7 @@
 
 mod association;
 mod expression;
+mod lint;
 mod naming;
 mod needed;
 mod quoted;
@@ -21,6 +22,7 @@ use crate::model::objects::{ResourceKind, ResourceMapper};
 use crate::model::selector::Selector;
 
 use association::Association;
+pub use lint::{Warning, lint};
 use naming::Naming;
 use request::Matchers;
 pub use request::RequestError;
@@ -135,6 +137,11 @@ impl Rule {
         mapper: &dyn ResourceMapper,
     ) -> Vec<(ResourceKind, String)> {
         self.association.resources(labels, mapper)
+    }
+
+    /// The labels that the rule itself names for objects other than namespaces, in the order of the file.
+    pub fn object_labels(&self) -> Vec<&str> {
+        self.association.object_labels()
     }
 
     /// For an external rule: whether its queries are kept inside the request's namespace.

@@ -23,6 +23,17 @@ pub(super) fn is_batchable(rule: &Rule, series: &str, object_label: &str) -> boo
         && parser::parse(&text).is_ok_and(|expr| separable::is_separable(&expr, object_label))
 }
 
+/// Whether the rule's query is asked once for all objects, as far as the rule itself tells: for each label that it names, or
+/// some label where it names none.
+pub fn asks_once_for_all(rule: &Rule) -> bool {
+    match rule.object_labels().as_slice() {
+        [] => is_batchable(rule, "series", "label"),
+        labels => labels
+            .iter()
+            .all(|label| is_batchable(rule, "series", label)),
+    }
+}
+
 /// Whether `rule` would offer `metric` if its series were there: the selector names the metric, or lets it through. A name
 /// in lower case is any that differs in case only.
 pub(super) fn may_offer(rule: &Rule, metric: &str) -> bool {

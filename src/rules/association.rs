@@ -70,6 +70,28 @@ impl Association {
         self.label("namespaces", "namespace", mapper)
     }
 
+    /// Whether both may name objects of one resource. A rule that names none is about no objects, as another such is.
+    pub(super) fn shares_resource(&self, other: &Self) -> bool {
+        let names_any = |it: &Self| it.template.is_some() || !it.overrides.is_empty();
+        let by_template = self.template.is_some() || other.template.is_some();
+        match (names_any(self), names_any(other)) {
+            (false, false) => true,
+            (true, true) => {
+                let mut own = self.overrides.iter();
+                by_template || own.any(|(_, own)| other.overrides.iter().any(|(_, it)| it == own))
+            }
+            _ => false,
+        }
+    }
+
+    /// The labels of overrides that name other objects than namespaces.
+    pub(super) fn object_labels(&self) -> Vec<&str> {
+        let is_namespace = |resource: &str| matches!(resource, "namespace" | "namespaces");
+        let objects = self.overrides.iter();
+        let objects = objects.filter(|(_, resource)| !is_namespace(&resource.resource));
+        objects.map(|(label, _)| label.as_str()).collect()
+    }
+
     /// The resources that these labels name, each with its label. A label that names nothing the cluster knows is skipped.
     pub(super) fn resources(
         &self,

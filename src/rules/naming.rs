@@ -67,6 +67,12 @@ impl Naming {
         })
     }
 
+    /// Whether both take the same series and call them the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let text = |naming: &Self| format!("{naming:?}");
+        text(self) == text(other)
+    }
+
     /// What these filters leave of a condition on the series' name.
     pub(super) fn restrict(&self, condition: NameCondition) -> NameCondition {
         let filtered = self

@@ -1,37 +1,12 @@
+mod associations;
+mod cluster;
+mod lints;
+mod matchers;
+mod users;
+
 use super::*;
-use crate::model::objects::GroupResource;
 
-/// Pods, namespaces and one resource of a group with dots.
-struct Mapper;
-
-impl ResourceMapper for Mapper {
-    fn resolve(&self, name: &GroupResource) -> Option<ResourceKind> {
-        let (group, version, plural, kind, namespaced) = match name.resource.as_str() {
-            "pod" | "pods" => ("", "v1", "pods", "Pod", true),
-            "namespace" | "namespaces" => ("", "v1", "namespaces", "Namespace", false),
-            "ingress" | "ingresses" => ("networking.k8s.io", "v1", "ingresses", "Ingress", true),
-            _ => return None,
-        };
-        Some(ResourceKind {
-            resource: GroupResource {
-                group: group.into(),
-                resource: plural.into(),
-            },
-            version: version.into(),
-            kind: kind.into(),
-            namespaced,
-        })
-    }
-}
-
-fn rule(yaml: &str) -> Result<Rule, Vec<Fault>> {
-    let config: DiscoveryRule = serde_saphyr::from_str(yaml).expect("the rule's form is right");
-    Rule::compile("rules[0]", &config)
-}
-
-fn labels(names: &[&str]) -> Vec<Arc<str>> {
-    names.iter().map(|name| Arc::from(*name)).collect()
-}
+use cluster::{Mapper, labels, rule};
 
 #[test]
 fn the_preset_rules_are_valid_and_serve_what_they_promise() {
@@ -52,7 +27,11 @@ fn the_preset_rules_are_valid_and_serve_what_they_promise() {
         .collect();
     assert_eq!(
         named,
-        [("namespaces", "NamespaceName"), ("pods", "PodName")]
+        [
+            ("namespaces", "NamespaceName"),
+            ("nodes", "NodeName"),
+            ("pods", "PodName")
+        ]
     );
 }
 
@@ -118,97 +97,6 @@ fn the_presets_of_kubelets_and_inference_servers_offer_these_names() {
         let expected: Vec<&str> = expected.into_iter().collect();
         assert_eq!(names, expected, "{series}");
     }
-}
-
-#[test]
-fn a_request_becomes_the_query_that_prometheus_adapter_would_send() {
-    let rule = rule(
-        r#"
-seriesQuery: 'foo{namespace!="",pod!=""}'
-resources: {overrides: {namespace: {resource: namespace}, pod: {resource: pod}}}
-metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)
-"#,
-    )
-    .expect("valid");
-    let query = |selector: &str, objects: &[&str]| {
-        rule.query(&QueryRequest {
-            series: "foo",
-            namespace: Some(("namespace", "default")),
-            objects,
-            object_label: "pod",
-            selector: &Selector::parse(selector).expect("a selector"),
-        })
-    };
-    let cases = [
-        (
-            "",
-            &["a"][..],
-            r#"sum(foo{namespace="default",pod="a"}) by (pod)"#,
-        ),
-        (
-            "",
-            &["a", "b.1"],
-            r#"sum(foo{namespace="default",pod=~"a|b\\.1"}) by (pod)"#,
-        ),
-        ("", &[], r#"sum(foo{namespace="default"}) by (pod)"#),
-        (
-            "z=1,a=2",
-            &["a"],
-            r#"sum(foo{a="2",z="1",namespace="default",pod="a"}) by (pod)"#,
-        ),
-        (
-            "verb in (POST,GET)",
-            &[],
-            r#"sum(foo{verb=~"GET|POST",namespace="default"}) by (pod)"#,
-        ),
-        (
-            "k notin (b,a),!x,y,k!=v",
-            &[],
-            r#"sum(foo{k!~"a|b",k!="v",x="",y!="",namespace="default"}) by (pod)"#,
-        ),
-    ];
-    for (selector, objects, expected) in cases {
-        assert_eq!(
-            query(selector, objects).expect("a query"),
-            expected,
-            "{selector}"
-        );
-    }
-    assert!(matches!(
-        query("k>5", &[]),
-        Err(RequestError::Comparison(_))
-    ));
-    let foreign = query("app.kubernetes.io/name=x", &[]);
-    assert!(matches!(foreign, Err(RequestError::Key(_))), "{foreign:?}");
-}
-
-#[test]
-fn labels_name_resources_by_override_or_template() {
-    let rule = rule(
-        r#"
-seriesQuery: foo
-resources: {template: "kube_<<.Group>>_<<.Resource>>", overrides: {ns: {resource: Namespaces}}}
-metricsQuery: foo
-"#,
-    )
-    .expect("valid");
-    let found = rule.resources(
-        &labels(&["kube_networking_ingress", "ns", "other", "kube__pod"]),
-        &Mapper,
-    );
-    let found: Vec<(String, &str)> = found
-        .iter()
-        .map(|(kind, label)| (kind.resource.to_string(), label.as_str()))
-        .collect();
-    let ingresses = (
-        "ingresses.networking.k8s.io".to_owned(),
-        "kube_networking_ingress",
-    );
-    assert_eq!(
-        found,
-        [ingresses, ("namespaces".to_owned(), "ns")],
-        "the core group has no name to match"
-    );
 }
 
 #[test]
