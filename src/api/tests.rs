@@ -31,6 +31,10 @@ pub(super) fn over(world: World, resources: Option<Arc<ResourceMetrics>>) -> Rou
         health: Health::new(vec![Check {
             name: "pod-watch",
             test: Box::new(|| Err("no list yet".into())),
+        }])
+        .with_notes(vec![Note {
+            name: "resource-metrics",
+            text: Box::new(|| "1 of 2 nodes are measured; n2: down".to_owned()),
         }]),
         own_metrics: Box::new(|| "# EOF\n".to_owned()),
         now: || at(20),
@@ -281,7 +285,10 @@ async fn health_tells_its_checks_and_liveness_has_none() {
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(
         body,
-        "[+]ping ok\n[-]pod-watch failed: no list yet\nreadyz check failed\n"
+        concat!(
+            "[+]ping ok\n[-]pod-watch failed: no list yet\n",
+            "[+]resource-metrics ok: 1 of 2 nodes are measured; n2: down\nreadyz check failed\n"
+        )
     );
     assert_eq!(get(&router, "/readyz?exclude=pod-watch", &[]).await.2, "ok");
     assert_eq!(get(&router, "/livez", &[]).await.2, "ok");
