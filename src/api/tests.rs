@@ -33,8 +33,8 @@ pub(super) fn over(world: World, resources: Option<Arc<ResourceMetrics>>) -> Rou
             test: Box::new(|| Err("no list yet".into())),
         }])
         .with_notes(vec![Note {
-            name: "config",
-            text: Box::new(|| "the file is in use".into()),
+            name: "resource-metrics",
+            text: Box::new(|| "1 of 2 nodes are measured; n2: down".to_owned()),
         }]),
         own_metrics: Box::new(|| "# EOF\n".to_owned()),
         now: Box::new(|| at(20)),
@@ -285,7 +285,10 @@ async fn health_tells_its_checks_and_liveness_has_none() {
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(
         body,
-        "[+]ping ok\n[-]pod-watch failed: no list yet\n[+]config ok: the file is in use\nreadyz check failed\n"
+        concat!(
+            "[+]ping ok\n[-]pod-watch failed: no list yet\n",
+            "[+]resource-metrics ok: 1 of 2 nodes are measured; n2: down\nreadyz check failed\n"
+        )
     );
     assert_eq!(get(&router, "/readyz?exclude=pod-watch", &[]).await.2, "ok");
     assert_eq!(get(&router, "/livez", &[]).await.2, "ok");

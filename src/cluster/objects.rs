@@ -405,4 +405,37 @@ mod tests {
         assert!(!objects.synced());
         cancel.cancel();
     }
+
+    #[tokio::test]
+    async fn what_is_measured_is_the_pods_that_run_and_the_nodes_with_their_labels() {
+        let api = FakeApi::start().await;
+        api.put(PODS, pod("prod", "a"));
+        let node = json!({"metadata": {"name": "gpu-1", "labels": {"zone": "a"}}});
+        api.put("/api/v1/nodes", node);
+        let (metered, watches) = watch_metered(api.client());
+        let everything = Selector::default();
+        assert!(matches!(
+            metered.nodes(&everything),
+            Err(ListError::NotSynced(_))
+        ));
+        let cancel = CancellationToken::new();
+        tokio::spawn(watches.run(cancel.clone()));
+        soon("the lists", || metered.synced()).await;
+        let pods = metered.running_pods(Some("prod"), &everything);
+        let pods = pods.expect("synced");
+        assert_eq!((pods.len(), &*pods[0].labels["app"]), (1, "llm"));
+        let zone = |it| Selector::parse(it).expect("a selector");
+        let nodes = |selector| metered.nodes(&selector).expect("synced").len();
+        assert_eq!((nodes(zone("zone=a")), nodes(zone("zone=b"))), (1, 0));
+        // Whether a pod runs is the API server's to say.
+        let of_pods = |request: &&String| request.contains(PODS);
+        let requests = api.requests();
+        let mut of_pods = requests.iter().filter(of_pods);
+        let first = of_pods.next().expect("a list");
+        assert!(
+            first.contains("fieldSelector=status.phase%3DRunning"),
+            "{first}"
+        );
+        cancel.cancel();
+    }
 }
