@@ -513,7 +513,7 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 10] = [
+    const MAY_NAME_IT: [(&str, &str); 11] = [
         (
             "src/cluster/connect.rs",
             "refuses a kubeconfig that says it",
@@ -533,6 +533,7 @@ fn verification_is_turned_off_nowhere() {
         ("src/cli/check.rs", "warns of it"),
         ("src/transport.rs", "does what a job chose, and warns"),
         ("tests/scraping/secured.rs", "sees what that does"),
+        ("tests/backends/access.rs", "sees what it does there"),
         ("src/config/scrape/tests.rs", "sees that it is read"),
         ("tests/cluster/certificates.rs", "sees that it is not there"),
         ("tests/manifests.rs", "this test"),
