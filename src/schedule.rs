@@ -8,6 +8,7 @@ mod day;
 pub mod decision;
 pub mod due;
 pub mod expression;
+pub mod object;
 pub mod window;
 
 #[cfg(test)]

@@ -247,7 +247,7 @@ fn field(min: i8, max: i8) -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// From two hours before to four after each change of the clock, in Berlin, New York and, by half an hour, Lord Howe.
     #[test]
@@ -262,9 +262,9 @@ proptest! {
         ]),
         second in field(0, 59),
         minute in field(0, 59),
-        hour in prop_oneof![field(0, 4), field(0, 23)],
-        day in field(1, 31),
-        weekday in field(0, 6),
+        hour in prop_oneof![2 => field(1, 3), 1 => field(0, 4), 1 => field(0, 23)],
+        day in prop_oneof![2 => Just("*".to_owned()), 1 => field(1, 31)],
+        weekday in prop_oneof![2 => Just("*".to_owned()), 1 => field(0, 6)],
         offset in -7200_i64..3600,
     ) {
         let (name, change) = change;
