@@ -17,6 +17,7 @@ pub mod model;
 pub mod promql;
 pub mod provider;
 pub mod rules;
+pub mod schedule;
 pub mod scrape;
 pub mod server;
 pub mod store;

@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["provider", "engine", "auth"]),
     ("server", &["api", "auth"]),
     ("hpa", &[]),
+    ("schedule", &[]),
     ("telemetry", &["provider", "scrape", "store"]),
     (
         "app",
@@ -86,6 +87,10 @@ const FORBIDDEN_CRATES: &[(&str, &[&str])] = &[
         &["tokio", "kube", "k8s_openapi", "reqwest", "axum"],
     ),
     ("hpa", &["tokio", "kube", "k8s_openapi", "reqwest", "axum"]),
+    (
+        "schedule",
+        &["tokio", "kube", "k8s_openapi", "reqwest", "axum"],
+    ),
     (
         "config",
         &["tokio", "kube", "k8s_openapi", "reqwest", "axum"],
