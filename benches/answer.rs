@@ -25,7 +25,7 @@ use gpu_metrics_adapter::model::objects::{
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::provider::resources::ResourceMetrics;
-use gpu_metrics_adapter::provider::{Provider, RuleSet, Settings};
+use gpu_metrics_adapter::provider::{Provider, RuleSet, Settings, ValueStyle};
 use gpu_metrics_adapter::rules::{DCGM_EXPORTER_PRESET, Rule};
 use gpu_metrics_adapter::store::{Limits, Store, TargetInfo, TargetWriter};
 use http::Request;
@@ -120,6 +120,7 @@ fn answers(c: &mut Criterion) {
                 rules,
                 default_max_age: Duration::from_secs(45),
                 fresh_within: Duration::ZERO,
+                style: ValueStyle::default(),
                 backends: Vec::new(),
             },
             Arc::new(Embedded::new(store)),

@@ -1,11 +1,13 @@
 //! Commands and flags.
 
+mod adapter;
 mod certs;
 mod check;
 mod kubelet;
 mod query;
 mod serve;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -39,7 +41,7 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -74,8 +76,44 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The arguments, with `serve` where they are prometheus-adapter's or metrics-server's, which have no commands: so this program
+/// takes their place in a Deployment that stays as it is.
+fn arguments(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let first = arguments.get(1).and_then(|first| first.to_str());
+    let serves = first.is_some_and(|first| {
+        let ours = ["-h", "--help", "-V", "--version"].contains(&first);
+        (first.starts_with('-') && !ours) || first.starts_with('/')
+    });
+    if serves {
+        arguments.insert(1, "serve".into());
+    }
+    arguments
+}
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_without_a_command_are_those_of_serve() {
+        for (line, expected) in [
+            ("x --secure-port=6443", "x serve --secure-port=6443"),
+            ("x /adapter -v=4", "x serve /adapter -v=4"),
+            ("x check a.yaml", "x check a.yaml"),
+            ("x --help", "x --help"),
+            ("x -V", "x -V"),
+            ("x sevre", "x sevre"),
+            ("x", "x"),
+        ] {
+            let given = line.split(' ').map(OsString::from).collect();
+            let expected: Vec<OsString> = expected.split(' ').map(OsString::from).collect();
+            assert_eq!(arguments(given), expected);
+        }
+    }
 }

@@ -27,6 +27,10 @@ pub struct Config {
     /// Rules for `custom.metrics.k8s.io`, as in prometheus-adapter. They come after those of the presets; of two rules that
     /// offer the same metric for the same resource the later one counts.
     pub rules: Vec<DiscoveryRule>,
+    /// Whose values they are like, where they differ from ours.
+    pub compat: Option<Compat>,
+    /// Whether `rules` are rules for `external.metrics.k8s.io` too, as in Alibaba Cloud's adapter.
+    pub rules_serve_external: bool,
     /// Rules for `external.metrics.k8s.io`, of the same form.
     pub external_rules: Vec<DiscoveryRule>,
     /// Whether `metrics.k8s.io` is served, in place of metrics-server: CPU and memory of pods and nodes, from the preset kubelet
@@ -84,6 +88,14 @@ pub enum ConfigError {
         /// What is wrong, with line and column.
         message: String,
     },
+}
+
+/// An adapter whose way with values can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compat {
+    /// Thousandths cut off, NaN as 0, overflow as the least number, the time of the request, the last of several values.
+    PrometheusAdapter,
 }
 
 impl Config {

@@ -9,9 +9,9 @@ mod external;
 mod owned;
 mod plan;
 pub mod resources;
+mod values;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +24,14 @@ use crate::model::objects::{GroupResource, ObjectLister, ObjectRef, ResourceKind
 use crate::model::quantity::Quantity;
 use crate::model::selector::Selector;
 use crate::model::time::Timestamp;
-use crate::rules::{QueryRequest, Rule};
+use crate::rules::{QueryRequest, Rule, Warning};
 
 pub use catalog::{Catalog, ExternalOffer, Offer, RuleStatus};
 pub use error::ProviderError;
 pub use external::{ExternalAnswer, ExternalQuestion, ExternalValue};
 pub use plan::asks_once_for_all;
+pub use values::ValueStyle;
+use values::{UnusablePoints, pick};
 
 /// The longest that an answer may take; the HPA's own patience is a minute, during which a fifth of it stands still.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -102,6 +104,8 @@ pub struct Settings {
     pub fresh_within: Duration,
     /// What rules may be asked of instead of the engine inside.
     pub backends: Vec<Arc<Prometheus>>,
+    /// How points become values.
+    pub style: ValueStyle,
 }
 
 /// Answers metric questions.
@@ -206,6 +210,18 @@ impl Provider {
         custom.chain(external).collect()
     }
 
+    /// What is seldom meant in the rules, where their targets are scraped every `interval`.
+    pub fn lint(&self, interval: Duration) -> Vec<Warning> {
+        let ruling = self.current.load();
+        let rules = &ruling.settings.rules;
+        let lint = |rules: &[Arc<Rule>]| {
+            let rules = rules.iter().map(Arc::as_ref);
+            crate::rules::lint(rules, interval, asks_once_for_all)
+        };
+        let custom = lint(&rules.custom);
+        custom.into_iter().chain(lint(&rules.external)).collect()
+    }
+
     /// Answers a question, within two seconds.
     ///
     /// # Errors
@@ -262,7 +278,9 @@ impl Provider {
             names: if offer.batched { &names } else { &[] },
         };
         let (query, points) = self.points(&ruling, &offer.rule, query, wanted).await?;
-        let (values, unusable) = pick(objects, &points, &offer.object_label);
+        let style = ruling.settings.style;
+        let label = &offer.object_label;
+        let (values, unusable) = pick(objects, &points, label, style, query.at);
         if values.is_empty() {
             let diagnosis = ruling.engine(&offer.rule).diagnose(&query).await;
             return Err(ProviderError::missing(
@@ -462,47 +480,6 @@ fn namespace_matcher<'a>(
         .namespace_label
         .as_deref()
         .zip(question.namespace.as_deref())
-}
-
-/// Points that belong to an object that was asked about and still give it no value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct UnusablePoints {
-    /// Their value is NaN or infinite.
-    not_finite: usize,
-    /// There is more than one for the object, and no rule says which counts.
-    ambiguous: usize,
-}
-
-/// The objects' values. An object without exactly one finite value is left out: the HPA treats it as missing.
-fn pick(
-    objects: Vec<ObjectRef>,
-    points: &[Point],
-    label: &str,
-) -> (Vec<MetricValue>, UnusablePoints) {
-    let mut by_name: HashMap<&str, Option<&Point>> = HashMap::with_capacity(points.len());
-    for point in points {
-        by_name
-            .entry(point.labels.value(label))
-            .and_modify(|only| *only = None)
-            .or_insert(Some(point));
-    }
-    let mut unusable = UnusablePoints::default();
-    let mut values = Vec::with_capacity(objects.len());
-    for object in objects {
-        match by_name.get(object.name.as_ref()) {
-            None => {}
-            Some(None) => unusable.ambiguous += 1,
-            Some(Some(point)) => match Quantity::from_f64(point.value) {
-                Some(value) => values.push(MetricValue {
-                    object,
-                    value,
-                    timestamp: point.oldest,
-                }),
-                None => unusable.not_finite += 1,
-            },
-        }
-    }
-    (values, unusable)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::cluster::identity::{IdentityError, SecretBytes, load_or_create};
 use crate::cluster::registration::{CA_NAME, Certificates, Link, ServiceName};
 use crate::model::time::Timestamp;
-use crate::server::pki::{Authority, PkiError, Validity};
+use crate::server::pki::{Authority, Pair, PkiError, Validity};
 use crate::server::{CertificateError, ServingCertificate};
 
 /// Keys of the Secret: Kubernetes' own names for a serving pair, and the authority's.
@@ -273,6 +273,15 @@ async fn read(
     let make = || make(&hosts, Timestamp::now());
     let renew = |secret: &SecretBytes| renew(secret, &hosts, Timestamp::now());
     load_or_create(client, &service.namespace, &name, make, renew).await
+}
+
+/// A pair of an authority that nobody knows.
+///
+/// # Errors
+/// Where the system gives no random numbers.
+pub(super) fn temporary(service: &ServiceName, now: Timestamp) -> Result<Pair, PkiError> {
+    let authority = Authority::generate(CA_NAME, AUTHORITY_LIFE, now)?;
+    authority.serving(&hosts(service), AUTHORITY_LIFE, now)
 }
 
 /// The names that clients may call the Service by. The aggregator checks `NAME.NAMESPACE.svc`.

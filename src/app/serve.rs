@@ -22,6 +22,7 @@ use crate::cluster::trust::TrustState;
 use crate::cluster::{self, Metered, Objects};
 use crate::config::Config;
 use crate::model::time::Timestamp;
+use crate::server::pki::PkiError;
 use crate::server::{
     Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
     ServingCertificate,
@@ -30,6 +31,7 @@ use crate::telemetry::Reloads;
 
 use super::identity::OwnCertificate;
 pub use super::identity::OwnCertificateError;
+use super::identity::temporary;
 pub use super::reload::ConfigFile;
 use super::reload::Reload;
 use super::reviewer::ClusterReviewer;
@@ -73,13 +75,28 @@ pub struct Settings {
     pub address: SocketAddr,
     /// The Service that the APIServices refer to.
     pub service: ServiceName,
-    /// Certificate and key in files that someone else renews. Without them the adapter makes its own, and keeps the
-    /// `caBundle` of its APIServices.
-    pub certificate_files: Option<(PathBuf, PathBuf)>,
+    /// Where its certificate comes from.
+    pub certificate: CertificateSource,
     /// An address of loopback to serve for debugging, without TLS and authentication.
     pub debug_address: Option<SocketAddr>,
     /// How long to go on serving after the signal to stop, until the endpoints know.
     pub shutdown_delay: Duration,
+}
+
+/// Where a certificate to serve with comes from.
+#[derive(Clone, Debug)]
+pub enum CertificateSource {
+    /// The adapter makes it, keeps it in a Secret, and keeps the `caBundle` of its APIServices.
+    Own,
+    /// Files that someone else renews.
+    Files {
+        /// The chain, leaf first.
+        chain: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// It is made at the start and kept nowhere: for APIServices that are told not to verify it, as prometheus-adapter's are.
+    Temporary,
 }
 
 /// Why the adapter does not, or no longer, serve.
@@ -97,6 +114,9 @@ pub enum RunError {
     /// The adapter's own certificate cannot be had.
     #[error("no serving certificate")]
     OwnCertificate(#[from] OwnCertificateError),
+    /// A certificate cannot be made.
+    #[error("cannot make a certificate")]
+    Temporary(#[from] PkiError),
     /// It cannot listen.
     #[error("cannot serve")]
     Serve(#[from] ServeError),
@@ -224,11 +244,19 @@ async fn certificate(
     client: &kube::Client,
     tasks: &Tasks,
 ) -> Result<ServingCertificate, RunError> {
-    if let Some((chain, key)) = &settings.certificate_files {
-        let files = CertificateFiles::load(chain, key).await?;
-        let certificate = files.certificate();
-        tasks.spawn("certificate files", files.keep_current(tasks.token()));
-        return Ok(certificate);
+    match &settings.certificate {
+        CertificateSource::Own => {}
+        CertificateSource::Files { chain, key } => {
+            let files = CertificateFiles::load(chain, key).await?;
+            let certificate = files.certificate();
+            tasks.spawn("certificate files", files.keep_current(tasks.token()));
+            return Ok(certificate);
+        }
+        CertificateSource::Temporary => {
+            let pair = temporary(&settings.service, Timestamp::now())?;
+            let (chain, key) = (pair.certificate.as_bytes(), pair.key.as_bytes());
+            return Ok(ServingCertificate::from_pem(chain, key)?);
+        }
     }
     let own = OwnCertificate::load(client.clone(), settings.service.clone()).await?;
     let mut names = API_SERVICES.to_vec();

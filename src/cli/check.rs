@@ -71,6 +71,9 @@ impl Check {
         if config.resource_rules.is_some() && !config.resource_metrics {
             anstream::println!("resourceRules: read, and not served without resourceMetrics: true");
         }
+        for warning in core.provider.lint(config.scrape.interval) {
+            anstream::println!("{}: warning: {}", warning.path, warning.message);
+        }
         for warning in warnings(&config) {
             anstream::println!("{warning}");
         }

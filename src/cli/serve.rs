@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 
-use crate::app::serve::{ConfigFile, RunError, ServiceName, Settings};
+use crate::app::serve::{CertificateSource, ConfigFile, RunError, ServiceName, Settings};
 use crate::config::Config;
 use crate::config::scrape::units::parse_duration;
 use crate::{cluster, telemetry};
 
+use super::adapter::AdapterFlags;
 use super::kubelet::KubeletFlags;
 
 /// The namespace of a pod, as its service account knows it.
@@ -55,12 +56,14 @@ pub(super) struct Serve {
     resource_metrics: bool,
     #[command(flatten)]
     kubelet: KubeletFlags,
+    #[command(flatten)]
+    adapter: AdapterFlags,
     /// How long to go on serving after the signal to stop, so that no client is sent to a replica that is gone.
     #[arg(long, default_value = "5s", value_parser = duration)]
     shutdown_delay_duration: Duration,
-    /// What to log: a level, or directives such as info,gpu_metrics_adapter::scrape=debug.
-    #[arg(long, env = "GPU_METRICS_ADAPTER_LOG", default_value = "info")]
-    log: String,
+    /// What to log: a level, or directives such as info,gpu_metrics_adapter::scrape=debug. Default: info.
+    #[arg(long, env = "GPU_METRICS_ADAPTER_LOG")]
+    log: Option<String>,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -114,16 +117,22 @@ impl Serve {
             LogFormat::Text => telemetry::LogFormat::Text,
             LogFormat::Json => telemetry::LogFormat::Json,
         };
-        telemetry::start_logging(format, &self.log, cluster::LOG_DIRECTIVES)
-            .map_err(|reason| anyhow!("--log {}: {reason}", self.log))?;
+        let log = self.log.as_deref().or(self.adapter.log_level());
+        let log = log.unwrap_or("info");
+        telemetry::start_logging(format, log, cluster::LOG_DIRECTIVES)
+            .map_err(|reason| anyhow!("--log {log}: {reason}"))?;
+        self.adapter.warn();
         let mut config = match &self.config {
             Some(path) => Config::load(path)?,
             None => Config::default(),
         };
+        let certificate = self.certificate();
         let (resource_metrics, kubelet) = (self.resource_metrics, self.kubelet);
+        let adapter = self.adapter;
         let flags = Arc::new(move |config: &mut Config| {
             config.resource_metrics |= resource_metrics;
             kubelet.apply(&mut config.scrape.kubelet);
+            adapter.apply(config);
         });
         flags(&mut config);
         let settings = Settings {
@@ -134,7 +143,7 @@ impl Serve {
             service: self
                 .service
                 .map_or_else(own_service, |service| Ok(service.0))?,
-            certificate_files: self.tls_cert_file.zip(self.tls_private_key_file),
+            certificate,
             debug_address: self.debug_address,
             shutdown_delay: self.shutdown_delay_duration,
         };
@@ -144,6 +153,24 @@ impl Serve {
                 RunError::Build(faults) => faults.into(),
                 error => error.into(),
             })
+    }
+}
+
+impl Serve {
+    fn certificate(&self) -> CertificateSource {
+        let files = self.tls_cert_file.clone();
+        if let Some((chain, key)) = files.zip(self.tls_private_key_file.clone()) {
+            return CertificateSource::Files { chain, key };
+        }
+        let Some(folder) = &self.adapter.cert_dir else {
+            return CertificateSource::Own;
+        };
+        let (chain, key) = (folder.join("apiserver.crt"), folder.join("apiserver.key"));
+        if chain.exists() && key.exists() {
+            CertificateSource::Files { chain, key }
+        } else {
+            CertificateSource::Temporary
+        }
     }
 }
 

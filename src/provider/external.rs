@@ -81,7 +81,7 @@ impl Provider {
         let mut unusable = UnusablePoints::default();
         let mut values = Vec::with_capacity(points.len());
         for point in points {
-            match Quantity::from_f64(point.value) {
+            match ruling.settings.style.external(point.value) {
                 Some(value) => values.push(ExternalValue {
                     labels: point.labels,
                     value,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 
-use super::{Provider, RuleSet, Settings};
+use super::{Provider, RuleSet, Settings, ValueStyle};
 use crate::config::rules::DiscoveryRule;
 use crate::engine::embedded::Embedded;
 use crate::model::labels::{Labels, METRIC_NAME};
@@ -133,6 +133,7 @@ pub(crate) fn world_with_external(extra_rules: &str, external: &str) -> World {
         rules,
         default_max_age: MAX_AGE,
         fresh_within: Duration::ZERO,
+        style: ValueStyle::default(),
         backends: Vec::new(),
     };
     let provider = Provider::new(settings, engine, Arc::new(pods), Arc::new(Mapper));

@@ -111,8 +111,8 @@ impl Provider {
         let (query, points) = self.points(ruling, &offer.rule, query, wanted).await?;
         let found = match points.as_slice() {
             [] => Ok(None),
-            [point] => match Quantity::from_f64(point.value) {
-                Some(value) => Ok(Some((value, point.oldest))),
+            [point] => match ruling.settings.style.of_object(point, query.at) {
+                Some(value) => Ok(Some(value)),
                 None => Err(UnusablePoints {
                     not_finite: 1,
                     ..UnusablePoints::default()

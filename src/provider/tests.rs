@@ -412,6 +412,7 @@ async fn other_settings_count_at_once_and_keep_what_was_scraped() {
         default_max_age: Duration::from_secs(10),
         fresh_within: Duration::ZERO,
         backends: Vec::new(),
+        style: ValueStyle::default(),
     };
     world.provider.replace(settings, at(2)).await;
     let metrics: Vec<String> = world

@@ -132,3 +132,18 @@ fn over_a_page_it_is_told_what_each_rule_offers() {
     assert!(output.contains("has no samples: "), "{output}");
     assert_eq!(code, Some(1));
 }
+
+#[test]
+fn what_is_seldom_meant_is_warned_of() {
+    let rules = Temporary::new(
+        "lint.yaml",
+        "scrape: {presets: []}\nrules:\n- {seriesQuery: 'x_total{pod!=\"\",namespace!=\"\"}', resources: {template: <<.Resource>>}, \
+         metricsQuery: 'sum(rate(<<.Series>>{<<.LabelMatchers>>}[30s])) by (<<.GroupBy>>)'}\n",
+    );
+    let (code, output) = check(&[rules.path()]);
+    assert!(
+        output.starts_with("rules[0]: ok\nrules[0].metricsQuery: warning: "),
+        "{output}"
+    );
+    assert_eq!(code, Some(0), "a warning is no fault");
+}

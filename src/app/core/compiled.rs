@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::config::prometheus::{Backend, EMBEDDED};
 use crate::config::rules::DiscoveryRule;
 use crate::config::scrape::Preset;
-use crate::config::{Config, Fault};
+use crate::config::{Compat, Config, Fault};
 use crate::engine::embedded::{longest_range, selectors};
 use crate::engine::prometheus::Prometheus;
 use crate::model::names::{NameCondition, NeededNames};
 use crate::provider::resources::{ResourceMetrics, needed_of_kubelets};
-use crate::provider::{RuleSet, Settings};
+use crate::provider::{RuleSet, Settings, ValueStyle};
 use crate::rules::{
     DCGM_EXPORTER_PRESET, INFERENCE_PODS_PRESET, KUBELET_PRESET, ResourceRules, Rule,
 };
@@ -104,6 +104,10 @@ impl Compiled {
                 rules,
                 default_max_age,
                 fresh_within,
+                style: match config.compat {
+                    None => ValueStyle::Honest,
+                    Some(Compat::PrometheusAdapter) => ValueStyle::PrometheusAdapter,
+                },
                 backends: config.prometheus.iter().map(backend).collect(),
             },
         })
@@ -238,8 +242,11 @@ fn rules(config: &Config) -> (RuleSet, Vec<Fault>) {
         }
         custom.extend(compile(&format!("preset {}", preset.name()), &rules));
     }
-    custom.extend(compile("rules", &config.rules));
-    let external = compile("externalRules", &config.external_rules);
+    let of_file = compile("rules", &config.rules);
+    let both = config.rules_serve_external;
+    let mut external = if both { of_file.clone() } else { Vec::new() };
+    custom.extend(of_file);
+    external.extend(compile("externalRules", &config.external_rules));
     (RuleSet { custom, external }, faults)
 }
 
