@@ -49,7 +49,8 @@ impl ValueStyle {
     }
 }
 
-/// `resource.NewMilliQuantity(int64(value * 1000))` on amd64, where what is no such integer becomes the least one.
+/// `resource.NewMilliQuantity(int64(value * 1000))` on amd64, where what is no such integer becomes the least one; here the
+/// least that the HPA can reckon with, which is one thousandth more.
 fn as_in_go(value: f64) -> Quantity {
     let millis = (value * 1000.0).trunc();
     // 2^63, the first that is too large.
@@ -118,9 +119,9 @@ mod tests {
             (9.2e15, "9200T"),
             (-0.0005, "0"),
             (-1.5, "-1500m"),
-            (1e20, "-9223372036854775808m"),
-            (f64::INFINITY, "-9223372036854775808m"),
-            (f64::NAN, "-9223372036854775808m"),
+            (1e20, "-9223372036854775807m"),
+            (f64::INFINITY, "-9223372036854775807m"),
+            (f64::NAN, "-9223372036854775807m"),
         ] {
             let style = ValueStyle::PrometheusAdapter;
             let quantity = style.external(value).expect("always one");
