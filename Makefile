@@ -32,7 +32,8 @@ peer: need-rust need-go need-victoria ## PromQL, scraping and rules held against
 	tests/prometheus/build.sh >/dev/null
 	$(CARGO) test --locked --test promql_peer --test scrape_peer --test backends -- --include-ignored
 
-cluster: need-rust need-go ## Tests against a real Kubernetes control plane on loopback.
+cluster: need-rust need-go need-victoria ## Tests against a real Kubernetes control plane on loopback.
+	tests/prometheus/build.sh >/dev/null
 	tests/controlplane/build.sh >/dev/null
 	$(CARGO) test --locked --test cluster -- --include-ignored
 

@@ -214,12 +214,12 @@ impl Provider {
     pub fn lint(&self, interval: Duration) -> Vec<Warning> {
         let ruling = self.current.load();
         let rules = &ruling.settings.rules;
-        let lint = |rules: &[Arc<Rule>]| {
-            let rules = rules.iter().map(Arc::as_ref);
-            crate::rules::lint(rules, interval, asks_once_for_all)
-        };
-        let custom = lint(&rules.custom);
-        custom.into_iter().chain(lint(&rules.external)).collect()
+        let [custom, external] =
+            [&rules.custom, &rules.external].map(|it| it.iter().map(Arc::as_ref));
+        let mut warnings = crate::rules::lint(custom, interval, asks_once_for_all);
+        // An external metric is of no object: there is nothing to be asked about one by one.
+        warnings.extend(crate::rules::lint(external, interval, |_| true));
+        warnings
     }
 
     /// Answers a question, within two seconds.

@@ -28,6 +28,8 @@ pub(crate) const API_SERVICES: [&str; 2] = [
 ];
 /// Those of the component for `metrics.k8s.io`.
 const RESOURCE_API_SERVICES: [&str; 2] = ["v1beta1.metrics.k8s.io", "v1.metrics.k8s.io"];
+/// That of external metrics.
+const EXTERNAL_API_SERVICE: &str = "v1beta1.external.metrics.k8s.io";
 /// The name in its serving certificate, which the aggregator asks for.
 const HOST: &str = "gpu-metrics-adapter.gpu-metrics-adapter.svc";
 /// The GPU exporters by default, but in a hurry: a sample may be 45 s old by default. kwok's nodes have no kubelet.
@@ -59,6 +61,21 @@ impl Adapter {
         let folder = "install-resource-metrics";
         let flags = [&["--resource-metrics".to_owned()], flags].concat();
         Self::installed(scene, folder, registered, configuration, &flags).await
+    }
+
+    /// As [`Adapter::start`], with `external.metrics.k8s.io`, this configuration and these further flags.
+    pub(crate) async fn start_with_external(
+        scene: &Scene,
+        configuration: &str,
+        flags: &[String],
+    ) -> Self {
+        let registered = [&API_SERVICES[..], &[EXTERNAL_API_SERVICE]].concat();
+        Self::installed(scene, "install-external", registered, configuration, flags).await
+    }
+
+    /// Ends it, and takes `external.metrics.k8s.io` out of the cluster.
+    pub(crate) async fn remove_external(self, scene: &Scene) {
+        remove_api_service(scene, EXTERNAL_API_SERVICE).await;
     }
 
     async fn installed(
@@ -133,21 +150,24 @@ impl Drop for Adapter {
     }
 }
 
+/// A registered API that nobody answers would keep namespaces from being deleted.
+async fn remove_api_service(scene: &Scene, name: &str) {
+    let services = api_services(&scene.client);
+    match services.delete(name, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => panic!("{name} of an earlier adapter: {error}"),
+    }
+}
+
 /// Rights, Service and APIServices from the manifests; the port is this adapter's, and nothing of an earlier one is left.
 async fn install(scene: &Scene, folder: &str, registered: &[&str], port: u16) {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster");
     let manifest = manifest.join(folder);
     for name in RESOURCE_API_SERVICES {
-        // A registered API that nobody answers would keep namespaces from being deleted.
-        match api_services(&scene.client)
-            .delete(name, &DeleteParams::default())
-            .await
-        {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => panic!("{name} of an earlier adapter: {error}"),
-        }
+        remove_api_service(scene, name).await;
     }
+    remove_api_service(scene, EXTERNAL_API_SERVICE).await;
     let manifest = manifest.to_str().expect("a UTF-8 path");
     scene
         .plane

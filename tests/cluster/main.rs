@@ -11,6 +11,9 @@ mod kubelet;
 mod pki;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/programs.rs"]
+#[expect(dead_code, reason = "any version of a Prometheus will do here")]
+mod programs;
 mod scene;
 #[path = "../support/wait.rs"]
 mod wait;
@@ -19,6 +22,7 @@ mod authentication;
 mod availability;
 mod captured;
 mod certificates;
+mod engines;
 mod hpa;
 mod raw;
 mod resource_faults;
