@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
+use url::Url;
 
 use super::Fault;
 use super::scrape::http::{Authorization, BasicAuth, HttpConfig, Secret, TlsConfig};
@@ -221,8 +222,8 @@ impl Backend {
 }
 
 fn is_http(url: &str) -> bool {
-    let rest = url.strip_prefix("http://").or(url.strip_prefix("https://"));
-    rest.is_some_and(|rest| !rest.is_empty() && url.parse::<http::Uri>().is_ok())
+    let is_ours = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    Url::parse(url).is_ok_and(is_ours)
 }
 
 #[cfg(test)]
@@ -251,12 +252,13 @@ mod tests {
     fn all_that_is_wrong_is_told_at_once() {
         assert_eq!(
             faults(
-                "[{name: embedded, url: ftp://x, timeout: 5s}, {url: 'http://x', max_concurrency: 0, headers: {'a b': c}}]"
+                "[{name: embedded, url: ftp://x, timeout: 5s}, {url: ['http://x', 'http://x:9090y'], max_concurrency: 0, headers: {'a b': c}}]"
             ),
             [
                 "prometheus[0].name: is needed, and \"embedded\" is the engine inside",
                 "prometheus[0].url: is not a URL that begins with http:// or https://",
                 "prometheus[0].timeout: is more than 1800ms: an answer has 2 s",
+                "prometheus[1].url: is not a URL that begins with http:// or https://",
                 "prometheus[1].max_concurrency: must be more than 0",
                 "prometheus[1].headers: \"a b\" is not a header",
             ]
