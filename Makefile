@@ -38,7 +38,7 @@ cluster: need-rust need-go need-victoria ## Tests against a real Kubernetes cont
 	$(CARGO) test --locked --test cluster -- --include-ignored
 
 bench: need-rust need-go ## Benchmarks, one of them beside a real Prometheus; see docs/benchmarks.md.
-	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench answer --bench backends --bench exposition --bench promql
+	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench answer --bench backends --bench exposition --bench promql --bench requests
 
 bench-fleet: need-rust need-go ## A fleet of 1,000 and of 5,000 nodes, scraped by the adapter and by others; half an hour.
 	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench fleet

@@ -3,6 +3,9 @@
 //! The backend is simulated in a process of its own: this program, started with `serve`.
 #![expect(clippy::print_stdout, reason = "the report")]
 
+#[path = "support/cpu.rs"]
+mod cpu;
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -20,6 +23,8 @@ use gpu_metrics_adapter::model::objects::{GroupResource, NoObjects};
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::provider::{MetricQuestion, Objects};
+
+use cpu::cpu_time;
 
 const SERIES: usize = 400_000;
 const METRICS: usize = 1_720;
@@ -117,17 +122,6 @@ fn memory(field: &str) -> usize {
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
     kib.expect("a number of kB") << 10
-}
-
-/// What this process has used, in ticks of ten milliseconds.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest);
-    let ticks = fields.map(|rest| {
-        let numbers = rest.split_whitespace().skip(11).take(2);
-        numbers.filter_map(|it| it.parse::<u64>().ok()).sum::<u64>()
-    });
-    Duration::from_millis(ticks.expect("two numbers") * 10)
 }
 
 /// The process with the simulated backend; it ends when this is dropped.

@@ -48,7 +48,12 @@ pub(crate) struct Adapter {
 impl Adapter {
     /// Installs and starts an adapter that was never here before, and waits until the cluster finds it available.
     pub(crate) async fn start(scene: &Scene) -> Self {
-        Self::installed(scene, "install", API_SERVICES.into(), CONFIGURATION, &[]).await
+        Self::start_with(scene, CONFIGURATION).await
+    }
+
+    /// As [`Adapter::start`], with this configuration.
+    pub(crate) async fn start_with(scene: &Scene, configuration: &str) -> Self {
+        Self::installed(scene, "install", API_SERVICES.into(), configuration, &[]).await
     }
 
     /// As [`Adapter::start`], with `metrics.k8s.io`, this configuration and these further flags.

@@ -4,6 +4,13 @@
 //! by the tests. The tests need the programs that `tests/controlplane/build.sh` builds, so they are ignored by default.
 
 mod adapter;
+#[path = "../backends/server.rs"]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the tests of backends look closer; a test may panic"
+)]
+mod backend;
 mod control_plane;
 mod exporter;
 mod fixtures;
@@ -20,6 +27,7 @@ mod wait;
 
 mod authentication;
 mod availability;
+mod backend_faults;
 mod captured;
 mod certificates;
 mod engines;

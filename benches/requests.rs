@@ -1,0 +1,293 @@
+//! How many questions of HPAs a replica answers over TLS, and what each costs it: 200 namespaces of 8 pods, asked as
+//! kube-apiserver's aggregator passes on the requests of the HPA controller.
+//!
+//! `cargo bench --bench requests`. The server is this program in a process of its own, started with `serve`, with one worker
+//! thread; it is the whole of it but the cluster: TLS, authentication by the front proxy, authorization with its cache,
+//! bounds, rules, PromQL over the store, protobuf.
+#![expect(clippy::print_stdout, reason = "it prints what it measures")]
+
+#[path = "support/cpu.rs"]
+mod cpu;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all, ready};
+use gpu_metrics_adapter::app::{Core, Front, open};
+use gpu_metrics_adapter::auth::{
+    Authenticator, Authorizer, Decision, HEALTH_PATHS, RequestAttributes, ReviewError, Reviewer,
+    Trust, User,
+};
+use gpu_metrics_adapter::cluster::StaticMapper;
+use gpu_metrics_adapter::config::Config;
+use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
+use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
+use gpu_metrics_adapter::model::selector::Selector;
+use gpu_metrics_adapter::model::time::Timestamp;
+use gpu_metrics_adapter::server::pki::{Authority, Pair};
+use gpu_metrics_adapter::server::{Admission, Listen, ServerMetrics, ServingCertificate};
+use gpu_metrics_adapter::store::{TargetInfo, TargetWriter};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use cpu::cpu_time;
+
+const NAMESPACES: usize = 200;
+const PODS: usize = 8;
+const METRIC: &str = "DCGM_CUSTOM_PROCESS_SM_UTIL";
+const PROXY: &str = "front-proxy-client";
+const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+const LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// How many requests are under way at a time, on how many connections.
+const WORKERS: usize = 16;
+const CONNECTIONS: usize = 4;
+const REQUESTS: usize = 60_000;
+
+/// What the server tells its client.
+#[derive(Serialize, Deserialize)]
+struct Opened {
+    address: SocketAddr,
+    authority: String,
+    /// Certificate and key of the front proxy, which end with the processes.
+    proxy: String,
+}
+
+fn main() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    if std::env::args().any(|argument| argument == "serve") {
+        runtime.block_on(serve());
+    } else {
+        runtime.block_on(ask());
+    }
+}
+
+async fn serve() {
+    let now = Timestamp::now();
+    let cluster = Authority::generate("cluster", LIFE, now).expect("an authority");
+    let proxies = Authority::generate("proxies", LIFE, now).expect("an authority");
+    let serving = cluster.serving(&["localhost"], LIFE, now).expect("a pair");
+    let Pair { certificate, key } = proxies.client(PROXY, None, LIFE, now).expect("a pair");
+    let config = Config::parse("scrape: {presets: [dcgm-exporter]}\nmaxAge: 1d\n").expect("valid");
+    let core = Core::build(&config, Arc::new(Pods), Arc::new(StaticMapper)).expect("valid");
+    let _targets: Vec<TargetWriter> = (0..NAMESPACES).map(|it| scrape(&core, it, now)).collect();
+    let authenticator = Arc::new(Authenticator::new(Arc::new(Allowed)));
+    let list = |name: &str| format!("[{name:?}]");
+    let trust = BTreeMap::from([
+        (
+            "requestheader-client-ca-file".to_owned(),
+            proxies.certificate().to_owned(),
+        ),
+        ("requestheader-allowed-names".to_owned(), list(PROXY)),
+        (
+            "requestheader-username-headers".to_owned(),
+            list("X-Remote-User"),
+        ),
+        (
+            "requestheader-group-headers".to_owned(),
+            list("X-Remote-Group"),
+        ),
+    ]);
+    authenticator.set_trust(Trust::from_config_map(&trust).expect("trust"));
+    let (chain, private) = (serving.certificate.as_bytes(), serving.key.as_bytes());
+    let front = Front {
+        listen: Listen {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            certificate: ServingCertificate::from_pem(chain, private).expect("a certificate"),
+            admission: Admission::default(),
+            draining: CancellationToken::new(),
+            metrics: ServerMetrics::default(),
+        },
+        authenticator,
+        authorizer: Arc::new(Authorizer::new(Arc::new(Allowed), HEALTH_PATHS)),
+        checks: Vec::new(),
+        reloads: None,
+        debug_address: None,
+    };
+    let running = open(&core, front).await.expect("an open port");
+    let opened = Opened {
+        address: running.address(),
+        authority: cluster.certificate().to_owned(),
+        proxy: format!("{certificate}{key}"),
+    };
+    println!("{}", serde_json::to_string(&opened).expect("JSON"));
+    // A line for each line, until its client is gone.
+    let lines = tokio::task::spawn_blocking(|| {
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            println!("{}", cpu_time().as_millis());
+        }
+    });
+    lines.await.expect("no panic");
+}
+
+fn pod(index: usize) -> String {
+    format!("qwen-predictor-578cbd4cdd-{index:05}")
+}
+
+fn scrape(core: &Core, namespace: usize, now: Timestamp) -> TargetWriter {
+    let namespace = format!("team-{namespace:04}");
+    let mut target = core.scraping.store.register(TargetInfo {
+        job: "bench".to_owned(),
+        url: format!("http://{namespace}/metrics"),
+        object: None,
+        interval: Duration::from_secs(15),
+    });
+    let mut scrape = target.begin(now);
+    for index in 0..PODS {
+        let (pod, gpu) = (pod(index), index.to_string());
+        let labels = Labels::new([
+            (METRIC_NAME, METRIC),
+            ("NamespaceName", namespace.as_str()),
+            ("PodName", pod.as_str()),
+            ("UUID", pod.as_str()),
+            ("gpu", gpu.as_str()),
+        ]);
+        scrape.add(&labels, 42.5, None).expect("within the limits");
+    }
+    scrape.commit();
+    target
+}
+
+/// The same pods in every namespace.
+struct Pods;
+
+impl ObjectLister for Pods {
+    fn list(
+        &self,
+        _: &GroupResource,
+        namespace: Option<&str>,
+        _: &Selector,
+    ) -> Result<Vec<ObjectRef>, ListError> {
+        let object = |index| ObjectRef {
+            namespace: namespace.map(Arc::from),
+            name: pod(index).into(),
+        };
+        Ok((0..PODS).map(object).collect())
+    }
+}
+
+/// Everybody may everything.
+struct Allowed;
+
+impl Reviewer for Allowed {
+    fn token_review<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<User>, ReviewError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn subject_access_review<'a>(
+        &'a self,
+        _: &'a User,
+        _: &'a RequestAttributes,
+    ) -> BoxFuture<'a, Result<Decision, ReviewError>> {
+        let decision = Decision {
+            allowed: true,
+            reason: String::new(),
+        };
+        ready(Ok(decision)).boxed()
+    }
+}
+
+/// The server's process; it ends when this is dropped.
+struct Server {
+    process: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Server {
+    fn start() -> (Self, Opened) {
+        let program = std::env::current_exe().expect("this program");
+        let mut process = Command::new(program)
+            .arg("serve")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let output = process.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(output).lines();
+        let opened = lines.next().expect("a line").expect("readable");
+        let opened = serde_json::from_str(&opened).expect("JSON");
+        (Self { process, lines }, opened)
+    }
+
+    fn cpu_time(&mut self) -> Duration {
+        let input = self.process.stdin.as_mut().expect("it is piped");
+        writeln!(input).expect("it listens");
+        let millis = self.lines.next().expect("a line").expect("readable");
+        Duration::from_millis(millis.parse().expect("a number"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn ask() {
+    let (mut server, opened) = Server::start();
+    let clients: Vec<reqwest::Client> = (0..CONNECTIONS).map(|_| client(&opened)).collect();
+    let port = opened.address.port();
+    let next = AtomicUsize::new(0);
+    let worker = async |index: usize, requests: usize| {
+        let client = &clients[index % CONNECTIONS];
+        let mut took = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= requests {
+                return took;
+            }
+            let namespace = number % NAMESPACES;
+            let url = format!(
+                "https://localhost:{port}/apis/custom.metrics.k8s.io/v1beta2/namespaces/team-{namespace:04}/pods/%2A/{METRIC}?labelSelector=app%3Dqwen"
+            );
+            let started = Instant::now();
+            let request = client.get(url).header("X-Remote-User", HPA);
+            let request = request.header(
+                "Accept",
+                "application/vnd.kubernetes.protobuf,application/json",
+            );
+            let answer = request.send().await.expect("an answer");
+            assert_eq!(answer.status(), 200);
+            let body = answer.bytes().await.expect("a body");
+            assert!(body.len() > PODS * 100, "{} bytes", body.len());
+            took.push(started.elapsed());
+        }
+    };
+    join_all((0..WORKERS).map(|index| worker(index, 2 * NAMESPACES))).await;
+    next.store(0, Ordering::Relaxed);
+    let (cpu, started) = (server.cpu_time(), Instant::now());
+    let took = join_all((0..WORKERS).map(|index| worker(index, REQUESTS))).await;
+    let (elapsed, cpu) = (started.elapsed(), server.cpu_time() - cpu);
+    let mut took: Vec<Duration> = took.into_iter().flatten().collect();
+    took.sort_unstable();
+    let (median, late) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    println!(
+        "{REQUESTS} requests in {NAMESPACES} namespaces of {PODS} pods, {WORKERS} at a time: {:.0} a second, {:.1} µs of the server's CPU each; median {median:.2?}, p99 {late:.2?}",
+        REQUESTS as f64 / elapsed.as_secs_f64(),
+        cpu.as_secs_f64() * 1e6 / REQUESTS as f64,
+    );
+}
+
+fn client(opened: &Opened) -> reqwest::Client {
+    let authority = reqwest::Certificate::from_pem(opened.authority.as_bytes());
+    let proxy = reqwest::Identity::from_pem(opened.proxy.as_bytes());
+    reqwest::Client::builder()
+        .tls_certs_only([authority.expect("a certificate")])
+        .identity(proxy.expect("a pair"))
+        .no_proxy()
+        .http2_prior_knowledge()
+        .build()
+        .expect("a client")
+}
