@@ -246,16 +246,13 @@ impl Provider {
             .ok_or_else(|| ProviderError::UnknownResource(question.resource.clone()))?;
         let question = &*within_namespace(&kind, question)?;
         let ruling = self.current.load_full();
-        let offer = match self.offer(&ruling, &kind, question, now).await {
-            Err(unknown @ ProviderError::UnknownMetric(_)) => {
-                let Some(offer) = Self::offer_for_pods(&ruling, &kind, &question.metric) else {
-                    return Err(unknown);
-                };
+        let offer = match self.offer(&ruling, &kind, question, now).await? {
+            Offered::Here(offer) => offer,
+            Offered::ForPods(offer) => {
                 return self
                     .answer_over_pods(&ruling, &kind, question, &offer, now)
                     .await;
             }
-            offer => offer?,
         };
         let objects = self.objects(&kind, question).await?;
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_ref()).collect();
@@ -318,26 +315,27 @@ impl Provider {
         kind: &ResourceKind,
         question: &MetricQuestion,
         now: Timestamp,
-    ) -> Result<Arc<Offer>, ProviderError> {
+    ) -> Result<Offered, ProviderError> {
         let find = || {
-            let catalog = ruling.catalog.current();
-            catalog.find(&kind.resource, &question.metric)
+            let here = ruling.catalog.current();
+            if let Some(offer) = here.find(&kind.resource, &question.metric) {
+                return Some(usable(offer).map(Offered::Here));
+            }
+            let offer = Self::offer_for_pods(ruling, kind, &question.metric)?;
+            Some(Ok(Offered::ForPods(offer)))
         };
         if let Some(offer) = find() {
-            return usable(offer);
+            return offer;
         }
         self.look_up(ruling, true, now).await;
-        match find() {
-            Some(offer) => usable(offer),
-            None => {
-                let rules = &ruling.settings.rules.custom;
-                let candidate = self.candidate(ruling, rules, &question.metric, now).await;
-                let catalog = ruling.catalog.current();
-                let error =
-                    ProviderError::unknown(question, kind, &catalog, candidate, rules.len());
-                Err(error)
-            }
+        if let Some(offer) = find() {
+            return offer;
         }
+        let rules = &ruling.settings.rules.custom;
+        let candidate = self.candidate(ruling, rules, &question.metric, now).await;
+        let catalog = ruling.catalog.current();
+        let error = ProviderError::unknown(question, kind, &catalog, candidate, rules.len());
+        Err(error)
     }
 
     /// The rule that would offer a metric that nobody offers, and what its series are waiting for.
@@ -454,6 +452,14 @@ fn within_namespace<'a>(
         },
         _ => Ok(Cow::Borrowed(question)),
     }
+}
+
+/// Who answers a question.
+enum Offered {
+    /// An offer for the resource itself.
+    Here(Arc<Offer>),
+    /// One for pods, over those that the objects control.
+    ForPods(Arc<Offer>),
 }
 
 /// An offer, unless its rule cannot be evaluated.

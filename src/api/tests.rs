@@ -439,3 +439,17 @@ async fn why_an_external_metric_has_no_value_is_said() {
         "{body}"
     );
 }
+
+/// prometheus-adapter asks the query and then answers 500, because Go's selectors have no such operator (its issue with `!=`).
+#[tokio::test]
+async fn a_selector_that_excludes_values_is_answered_and_given_back() {
+    let router = served().await;
+    let path = format!("{V2}/pods/*/{METRIC}?metricLabelSelector=ProcessId!%3D7,gpu+notin+(3)");
+    let (code, _, body) = get(&router, &path, &[]).await;
+    assert_eq!(code, StatusCode::OK, "{body}");
+    let expressions = concat!(
+        r#""selector":{"matchExpressions":[{"key":"ProcessId","operator":"NotIn","values":["7"]},"#,
+        r#"{"key":"gpu","operator":"NotIn","values":["3"]}]}"#
+    );
+    assert!(body.contains(expressions), "{body}");
+}
