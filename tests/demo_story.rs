@@ -2,6 +2,7 @@
 //! clock: the demo's story must come out whatever the machine does.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 use gpu_metrics_adapter::demo::exporter;
@@ -81,4 +82,18 @@ fn the_demo_scales_up_once_and_down_once() {
         assert!((15..=45).contains(&up), "{changes:?}");
         assert!((75..=115).contains(&down), "{changes:?}");
     }
+}
+
+/// The whole of it, for a few seconds: simulated exporters, the real server over TLS, and an answer that is read.
+#[test]
+fn the_demo_shows_what_the_adapter_answers() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gpu-metrics-adapter"))
+        .args(["demo", "--duration=12s", "--sync-period=1s"])
+        .output()
+        .expect("the program runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{text}");
+    let value = regex::Regex::new(r"DCGM_CUSTOM_PROCESS_SM_UTIL [0-9.]+ / 50").expect("valid");
+    assert!(value.is_match(&text), "{text}");
+    assert!(text.contains("done after"), "{text}");
 }

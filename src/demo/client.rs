@@ -58,7 +58,8 @@ impl Client {
         );
         headers.insert(
             ACCEPT,
-            HeaderValue::from_static("application/vnd.kubernetes.protobuf, */*"),
+            // The HPA would rather have protobuf; here the same is read as JSON.
+            HeaderValue::from_static("application/json"),
         );
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -93,10 +94,7 @@ impl Client {
             .map_err(failed)?;
         if !response.status().is_success() {
             let status: Status = response.json().await.map_err(failed)?;
-            return Err(format!(
-                "unable to fetch metrics from custom metrics API: {}",
-                status.message
-            ));
+            return Err(status.message);
         }
         let list: List = response.json().await.map_err(failed)?;
         let value = |item: Item| {
