@@ -9,6 +9,7 @@ pub mod decision;
 pub mod due;
 pub mod expression;
 pub mod object;
+pub mod status;
 pub mod window;
 
 #[cfg(test)]

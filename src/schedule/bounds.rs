@@ -3,8 +3,10 @@
 //! The table of kubernetes-cronhpa-controller (`cronjob.go`, `ScaleHPA`) without two of its flaws: the floor is installed also
 //! where there are more replicas than that at the time, and a maximum that was raised for one job comes down with the next.
 
+use serde::{Deserialize, Serialize};
+
 /// The bounds of an HPA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// `spec.minReplicas`.
     pub min: i32,

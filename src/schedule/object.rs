@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Excluded, ExpressionError, Schedule};
 
@@ -30,7 +30,7 @@ pub struct Spec {
 }
 
 /// `spec.scaleTargetRef`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleTargetRef {
     /// `GROUP/VERSION`, or a version alone for the core group.
