@@ -159,10 +159,7 @@ impl Rule {
     /// # Errors
     /// Where the selector cannot be put as matchers, or the template has no query for them.
     pub fn query(&self, request: &QueryRequest<'_>) -> Result<String, RequestError> {
-        let mut matchers = Matchers::of(request.selector)?;
-        if let Some((label, namespace)) = request.namespace {
-            matchers.equal(label, namespace);
-        }
+        let mut matchers = Matchers::within(request.selector, request.namespace)?;
         matchers.names(request.object_label, request.objects);
         Ok(self.fill(request.series, &matchers, &[request.object_label])?)
     }
@@ -177,11 +174,10 @@ impl Rule {
     /// # Errors
     /// As [`Rule::query`].
     pub fn query_for_owner(&self, request: &OwnerRequest<'_>) -> Result<String, RequestError> {
-        let mut matchers = Matchers::of(request.selector)?;
-        let (label, namespace) = request.namespace;
-        matchers.equal(label, namespace);
+        let mut matchers = Matchers::within(request.selector, Some(request.namespace))?;
         matchers.names(request.pod_label, request.pods);
-        Ok(self.fill(request.series, &matchers, &[label])?)
+        let (namespace_label, _) = request.namespace;
+        Ok(self.fill(request.series, &matchers, &[namespace_label])?)
     }
 
     /// The query of an external metric: the selector's matchers first, then the namespace's, as its label and name. It
@@ -195,10 +191,7 @@ impl Rule {
         namespace: Option<(&str, &str)>,
         selector: &Selector,
     ) -> Result<String, RequestError> {
-        let mut matchers = Matchers::of(selector)?;
-        if let Some((label, namespace)) = namespace {
-            matchers.equal(label, namespace);
-        }
+        let matchers = Matchers::within(selector, namespace)?;
         Ok(self.fill(series, &matchers, &[])?)
     }
 

@@ -8,18 +8,19 @@ use super::protobuf::{self, Message};
 /// A list of values, as Kubernetes writes lists.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct List<T> {
+pub(super) struct List<I> {
     kind: &'static str,
     api_version: &'static str,
     metadata: Empty,
-    items: Vec<T>,
+    items: I,
 }
 
+/// The metadata of a list, which says nothing.
 #[derive(Serialize)]
-struct Empty {}
+pub(super) struct Empty {}
 
-impl<T> List<T> {
-    pub(super) fn new(kind: &'static str, version: Version, items: Vec<T>) -> Self {
+impl<I> List<I> {
+    pub(super) fn new(kind: &'static str, version: Version, items: I) -> Self {
         Self {
             kind,
             api_version: version.group_version(),
@@ -27,7 +28,9 @@ impl<T> List<T> {
             items,
         }
     }
+}
 
+impl<T> List<Vec<T>> {
     /// The list in protobuf, where `write` writes an item.
     pub(super) fn protobuf(&self, write: impl Fn(&T, &mut Message)) -> Vec<u8> {
         protobuf::object(self.api_version, self.kind, |list| {

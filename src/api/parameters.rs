@@ -23,7 +23,8 @@ pub(super) fn metric_selector(query: Option<&str>, name: &str) -> Result<Selecto
     }
 }
 
-fn first(query: Option<&str>, name: &str) -> Option<String> {
+/// The first value of a query parameter, decoded.
+pub(super) fn first(query: Option<&str>, name: &str) -> Option<String> {
     let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let (_, text) = parameters.find(|(key, _)| key == name)?;
     Some(text.into_owned())

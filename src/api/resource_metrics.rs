@@ -15,7 +15,7 @@ use super::negotiation::{Encoding, Offered, choose};
 use super::path::{RESOURCE_GROUP, ResourcePath, Version};
 use super::protobuf;
 use super::status::{Details, failure};
-use super::{Api, Reply, bad_request, not_acceptable, respond as reply_with};
+use super::{Api, Reply, bad_request, not_acceptable, parameters, respond as reply_with};
 use bodies::{Item, Kind};
 
 /// Answers one question. `source` is what the API answers from.
@@ -133,18 +133,11 @@ struct Parameters {
 
 impl Parameters {
     fn parse(query: Option<&str>) -> Result<Self, String> {
-        let parameter = |name: &str| {
-            form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-                .find_map(|(key, value)| (key == name).then(|| value.into_owned()))
-        };
-        let labels = parameter("labelSelector").unwrap_or_default();
-        let selector = Selector::parse(&labels)
-            .map_err(|error| format!("unable to parse labelSelector {labels:?}: {error}"))?;
-        let fields = parameter("fieldSelector").unwrap_or_default();
+        let fields = parameters::first(query, "fieldSelector").unwrap_or_default();
         let fields = fields.split(',').map(str::trim).filter(|it| !it.is_empty());
-        let watch = parameter("watch");
+        let watch = parameters::first(query, "watch");
         Ok(Self {
-            selector,
+            selector: parameters::selector(query, "labelSelector")?,
             fields: fields.map(Field::parse).collect::<Result<_, _>>()?,
             watch: watch.is_some_and(|it| !matches!(&*it.to_ascii_lowercase(), "false" | "0")),
         })

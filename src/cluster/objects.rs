@@ -220,8 +220,7 @@ impl Objects {
         }]);
         for between in others::between(kind) {
             self.others.prepare(&between).await;
-            let owned =
-                |traits: &Traits| traits.owner.as_ref().is_some_and(|it| owners.contains(it));
+            let owned = |traits: &Traits| traits.is_owned_by(&owners);
             let found = self
                 .others
                 .list(&between.resource, Some(namespace), owned)?;
@@ -231,8 +230,8 @@ impl Objects {
                 name: object.name.to_string(),
             }));
         }
-        let owned = |traits: &Traits| traits.owner.as_ref().is_some_and(|it| owners.contains(it));
-        self.pods.list(Some(namespace), owned)
+        self.pods
+            .list(Some(namespace), |traits| traits.is_owned_by(&owners))
     }
 }
 

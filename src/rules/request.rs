@@ -29,12 +29,18 @@ pub(super) struct Matchers {
 }
 
 impl Matchers {
-    /// Those of a metric selector, in the order of their labels.
-    pub(super) fn of(selector: &Selector) -> Result<Self, RequestError> {
+    /// Those of a metric selector, in the order of their labels, and then the namespace's, as its label and name.
+    pub(super) fn within(
+        selector: &Selector,
+        namespace: Option<(&str, &str)>,
+    ) -> Result<Self, RequestError> {
         let mut matchers = Self::default();
         for requirement in selector.requirements() {
             let text = matcher(requirement)?;
             matchers.push(requirement.key(), text, requirement.values().join("|"));
+        }
+        if let Some((label, namespace)) = namespace {
+            matchers.equal(label, namespace);
         }
         Ok(matchers)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::api::as_text;
+use crate::api::list::List;
 use crate::api::path::Version;
 use crate::api::protobuf::{self, Message};
 use crate::model::objects::{LabelledObject, ObjectLabels};
@@ -214,25 +215,8 @@ pub(super) fn list<'a>(
     items: &'a [Item<'_>],
     now: Timestamp,
 ) -> impl Serialize + 'a {
-    List {
-        kind: kind.list_name(),
-        api_version: version.group_version(),
-        metadata: Empty {},
-        items: Items { items, now },
-    }
+    List::new(kind.list_name(), version, Items { items, now })
 }
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct List<'a> {
-    kind: &'static str,
-    api_version: &'static str,
-    metadata: Empty,
-    items: Items<'a>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Empty {}
 
 struct Items<'a> {
     items: &'a [Item<'a>],

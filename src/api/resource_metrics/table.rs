@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use crate::api::list::Empty;
 use crate::api::negotiation::TableVersion;
 use crate::model::time::Timestamp;
 
-use super::bodies::{Empty, GoDuration, Item, Metadata};
+use super::bodies::{GoDuration, Item, Metadata};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
