@@ -9,6 +9,7 @@ pub mod discovery;
 mod follow;
 pub mod identity;
 pub mod index;
+pub mod lease;
 pub mod mapper;
 pub mod objects;
 pub mod registration;

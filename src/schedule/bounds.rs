@@ -15,12 +15,25 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds while a job of this size is the last one due, where these are the bounds that people gave the HPA.
+    /// The bounds that hold this many replicas at least, where these are the bounds that people gave the HPA.
+    ///
+    /// A minimum of 0 is what the API server takes only with the feature gate HPAScaleToZero: it is set where people have set
+    /// it before, else it is 1.
     #[must_use]
     pub fn with_job(self, size: i32) -> Self {
+        let least = self.min.min(1);
         Self {
-            min: size,
+            min: size.max(least),
             max: self.max.max(size),
+        }
+    }
+
+    /// These bounds, and a floor under them.
+    #[must_use]
+    pub fn with_floor(self, floor: i32) -> Self {
+        Self {
+            min: self.min.max(floor),
+            max: self.max.max(floor),
         }
     }
 
@@ -32,6 +45,43 @@ impl Bounds {
         Self {
             min: newer(self.min, applied.min, known.min),
             max: newer(self.max, applied.max, known.max),
+        }
+    }
+}
+
+/// What is remembered at an HPA whose bounds were changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The name of the object that changed them, in the same namespace.
+    pub by: String,
+    /// The bounds that people gave.
+    pub given: Bounds,
+    /// The bounds that were set.
+    pub applied: Bounds,
+    /// The size of the job that was due last, once there was one.
+    #[serde(default)]
+    pub job: Option<i32>,
+}
+
+impl Kept {
+    /// What is to be set at, and remembered of, an HPA with the bounds `current` of which `known` is remembered, when a job of
+    /// this size is due (`None`: no job) and the windows of the object `by` have this floor.
+    pub fn next(
+        by: &str,
+        current: Bounds,
+        known: Option<&Self>,
+        job: Option<i32>,
+        floor: u32,
+    ) -> Self {
+        let given = known.map_or(current, |it| current.given(it.given, it.applied));
+        let job = job.or(known.and_then(|it| it.job));
+        let with_job = job.map_or(given, |size| given.with_job(size));
+        let floor = i32::try_from(floor).unwrap_or(i32::MAX);
+        Self {
+            by: by.to_owned(),
+            given,
+            applied: with_job.with_floor(floor),
+            job,
         }
     }
 }

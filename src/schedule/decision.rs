@@ -50,6 +50,9 @@ pub enum Verdict {
     Excluded(Timestamp, String),
 }
 
+/// How long a job that failed waits until it is tried again, as long as it is still caught up with.
+const RETRY: Duration = Duration::from_secs(30);
+
 /// What holds for all jobs of an object.
 #[derive(Clone, Debug)]
 pub struct Terms<'a> {
@@ -88,9 +91,10 @@ impl Job {
         if self.once && self.state == State::Succeed {
             return Verdict::Wait(None);
         }
-        match self.schedule.next(self.handled) {
-            Some(next) if next <= now => {}
-            next => return Verdict::Wait(next),
+        let next = self.schedule.next(self.handled);
+        let retry = self.retry(terms.catch_up);
+        if !next.into_iter().chain(retry).any(|at| at <= now) {
+            return Verdict::Wait(next.into_iter().chain(retry).min());
         }
         let Some(due) = self.schedule.latest(now) else {
             return Verdict::Wait(None);
@@ -107,6 +111,17 @@ impl Job {
             return Verdict::Missed(due);
         }
         Verdict::Run(due)
+    }
+
+    /// When a run that failed is tried again.
+    fn retry(&self, catch_up: Duration) -> Option<Timestamp> {
+        let due = match self.state {
+            State::Failed => self.schedule.latest(self.handled)?,
+            State::Submitted | State::Succeed => return None,
+        };
+        let at = self.handled.checked_add(RETRY).ok()?;
+        let late = Duration::try_from(at.duration_since(due)).unwrap_or_default();
+        (late <= catch_up).then_some(at)
     }
 }
 

@@ -3,12 +3,16 @@
 //! Each fault is that of one job, or of the object; the jobs without a fault are good all the same.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::{Excluded, ExpressionError, Schedule};
+use super::expression::go_duration;
+use super::window::EdgeError;
+use super::{Edge, Excluded, ExpressionError, Schedule, Window};
 
 /// `spec`, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -27,6 +31,9 @@ pub struct Spec {
     /// Whether nothing is to be done for now.
     #[serde(default)]
     pub suspend: bool,
+    /// Times in which there are to be at least so many replicas.
+    #[serde(default)]
+    pub windows: Vec<WindowSpec>,
 }
 
 /// `spec.scaleTargetRef`.
@@ -56,7 +63,27 @@ pub struct JobSpec {
     pub run_once: bool,
 }
 
-/// Why an object, or a job of it, cannot work.
+/// One of `spec.windows`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowSpec {
+    /// Its name.
+    pub name: String,
+    /// When it begins: a schedule, as a job has one, or a time as RFC 3339 has it.
+    pub start: String,
+    /// When it ends, in the same forms.
+    pub end: String,
+    /// How many replicas there are to be at least.
+    pub replicas: i32,
+    /// How long before the beginning the floor begins to rise, as Go writes durations.
+    pub ramp_up: Option<String>,
+    /// How long the floor takes to sink after the end.
+    pub ramp_down: Option<String>,
+    /// Its own time zone; without it, the object's.
+    pub time_zone: Option<String>,
+}
+
+/// Why an object, a job or a window of it, cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// The time zone is not known.
@@ -79,6 +106,38 @@ pub enum SpecError {
     /// A job has the name of one before it.
     #[error("another job has the name {0:?}")]
     SameName(String),
+    /// A window has the name of one before it.
+    #[error("another window has the name {0:?}")]
+    SameWindow(String),
+    /// A window begins or ends at no time.
+    #[error("{field} {text:?} is {error}")]
+    Edge {
+        /// `start` or `end`.
+        field: &'static str,
+        /// What it says.
+        text: String,
+        /// What is wrong with it.
+        error: EdgeError,
+    },
+    /// A window ends before it begins.
+    #[error("end {end} is not after start {start}")]
+    EndsFirst {
+        /// Its beginning.
+        start: Timestamp,
+        /// Its end.
+        end: Timestamp,
+    },
+    /// A window's replicas are below 0.
+    #[error("replicas must not be negative: {0}")]
+    NegativeReplicas(i32),
+    /// A ramp is no duration.
+    #[error("{field} {text:?} is no duration such as 10m or 1h30m")]
+    Ramp {
+        /// `rampUp` or `rampDown`.
+        field: &'static str,
+        /// What it says.
+        text: String,
+    },
     /// A job's size is below 0.
     #[error("targetSize must not be negative: {0}")]
     Negative(i32),
@@ -142,6 +201,75 @@ impl Spec {
             Ok(Schedule::new(&job.schedule, zone.clone(), created)?)
         };
         self.jobs.iter().map(schedule).collect()
+    }
+
+    /// The windows, in their order; `default` is the time zone where neither they nor the object name one, and `created` is
+    /// when the object was made.
+    pub fn windows(
+        &self,
+        default: &TimeZone,
+        created: Timestamp,
+    ) -> Vec<Result<Window, SpecError>> {
+        let whole = self.zone(default).and_then(|zone| Ok((zone, self.excluded()?)));
+        let (zone, excluded) = match whole {
+            Ok((zone, excluded)) => (zone, excluded.into()),
+            Err(error) => return self.windows.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut names = BTreeSet::new();
+        let window = |window: &WindowSpec| {
+            if !names.insert(window.name.clone()) {
+                return Err(SpecError::SameWindow(window.name.clone()));
+            }
+            window.compile(&zone, &excluded, created)
+        };
+        self.windows.iter().map(window).collect()
+    }
+}
+
+impl WindowSpec {
+    fn compile(
+        &self,
+        zone: &TimeZone,
+        excluded: &Arc<[Excluded]>,
+        created: Timestamp,
+    ) -> Result<Window, SpecError> {
+        let zone = match &self.time_zone {
+            None => zone.clone(),
+            Some(name) => {
+                TimeZone::get(name).map_err(|_| SpecError::TimeZone(name.clone()))?
+            }
+        };
+        let edge = |field, text: &String| {
+            Edge::parse(text, zone.clone(), created).map_err(|error| SpecError::Edge {
+                field,
+                text: text.clone(),
+                error,
+            })
+        };
+        let ramp = |field, text: &Option<String>| match text {
+            None => Ok(Duration::ZERO),
+            Some(text) => go_duration(text).ok_or_else(|| SpecError::Ramp {
+                field,
+                text: text.clone(),
+            }),
+        };
+        let (start, end) = (edge("start", &self.start)?, edge("end", &self.end)?);
+        if let (Edge::At(start), Edge::At(end)) = (&start, &end)
+            && end <= start
+        {
+            let (start, end) = (*start, *end);
+            return Err(SpecError::EndsFirst { start, end });
+        }
+        let replicas = u32::try_from(self.replicas);
+        Ok(Window {
+            start,
+            end,
+            replicas: replicas.map_err(|_| SpecError::NegativeReplicas(self.replicas))?,
+            ramp_up: ramp("rampUp", &self.ramp_up)?,
+            ramp_down: ramp("rampDown", &self.ramp_down)?,
+            excluded: Arc::clone(excluded),
+            zone,
+        })
     }
 }
 

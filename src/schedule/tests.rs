@@ -3,8 +3,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::bounds::Bounds;
-use super::window::floor;
+use super::bounds::{Bounds, Kept};
+use super::window::{Held, floor, hold};
 use super::{Edge, Excluded, Expression, ExpressionError, Floors, Schedule, Window};
 
 fn zone(name: &str) -> TimeZone {
@@ -332,6 +332,8 @@ fn window(start: &str, end: &str, replicas: u32, zone_name: &str) -> Window {
         replicas,
         ramp_up: std::time::Duration::ZERO,
         ramp_down: std::time::Duration::ZERO,
+        excluded: std::sync::Arc::from([]),
+        zone: zone(zone_name),
     }
 }
 
@@ -409,4 +411,77 @@ fn floors_are_read_by_namespace_and_an_object_without_windows_has_none() {
     floors.set("a", "x", Vec::new());
     assert_eq!(of(now), [("y".to_owned(), 3)]);
     assert_eq!(floors.of("c", now), []);
+}
+
+#[test]
+fn a_floor_changes_when_it_is_said_to_and_not_in_between() {
+    let mut ramped = window("0 0 22 * * *", "0 30 2 * * *", 7, "Europe/Berlin");
+    ramped.ramp_up = std::time::Duration::from_secs(100);
+    ramped.ramp_down = std::time::Duration::from_secs(45);
+    ramped.excluded = std::sync::Arc::from([Excluded::new("* * * * * 3").expect("a weekday")]);
+    let once = window("2026-11-24T03:00:00Z", "2026-11-24T04:00:00Z", 9, "UTC");
+    for window in [ramped, once] {
+        let mut now = at("2026-11-23T20:00:00Z");
+        let mut next = window.next_change(now);
+        let mut changes = 0;
+        // Two days and a half, second by second: Wednesday's window does not begin.
+        for _ in 0..60 * 3600 {
+            let after = now.checked_add(jiff::SignedDuration::from_secs(1)).expect("in range");
+            if window.floor(after) != window.floor(now) {
+                changes += 1;
+                let said = next.is_some_and(|said| said == after || said == now);
+                assert!(said, "the floor changes after {now}, {next:?} was said");
+            }
+            if next.is_none_or(|next| next <= after) {
+                next = window.next_change(after);
+            }
+            now = after;
+        }
+        assert!(matches!(changes, 2 | 28), "{changes}");
+        assert!(next.is_none() || changes == 28);
+    }
+}
+
+#[test]
+fn a_window_whose_end_is_past_is_over() {
+    let over = window("0 0 9 * * *", "2026-11-20T17:00:00Z", 3, "UTC");
+    assert_eq!(over.floor(at("2026-11-19T10:00:00Z")), 3);
+    assert_eq!(over.floor(at("2026-11-23T10:00:00Z")), 0);
+}
+
+#[test]
+fn a_target_is_held_at_the_floor_and_let_go_to_what_it_had() {
+    let held = |replicas, base| Some(Held { replicas, base });
+    for (current, known, floor, expected) in [
+        (1, None, 0, (1, None)),
+        (1, None, 3, (3, held(3, 1))),
+        (3, held(3, 1), 5, (5, held(5, 1))),
+        (5, held(5, 1), 0, (1, None)),
+        // Somebody else has scaled it since.
+        (8, held(5, 1), 5, (8, held(8, 8))),
+        (2, held(5, 1), 5, (5, held(5, 2))),
+        (8, held(5, 1), 0, (8, None)),
+    ] {
+        assert_eq!(hold(current, known, floor), expected, "{current} {known:?} {floor}");
+    }
+}
+
+#[test]
+fn an_hpa_is_given_jobs_and_floors_and_gets_its_own_bounds_back() {
+    let bounds = |min, max| Bounds { min, max };
+    let first = Kept::next("it", bounds(2, 10), None, Some(4), 0);
+    assert_eq!((first.given, first.applied), (bounds(2, 10), bounds(4, 10)));
+    // A window over the maximum, then its end: what the last job said is left.
+    let window = Kept::next("it", first.applied, Some(&first), None, 12);
+    assert_eq!(window.applied, bounds(12, 12));
+    let after = Kept::next("it", window.applied, Some(&window), None, 0);
+    assert_eq!(after.applied, bounds(4, 10));
+    // Somebody raised the maximum in the meantime.
+    let raised = Kept::next("it", bounds(4, 20), Some(&after), Some(1), 0);
+    assert_eq!((raised.given, raised.applied), (bounds(2, 20), bounds(1, 20)));
+    // No HPA takes 0, but where people have said so before.
+    let zero = Kept::next("it", bounds(2, 10), None, Some(0), 0);
+    assert_eq!(zero.applied, bounds(1, 10));
+    let zero = Kept::next("it", bounds(0, 10), None, Some(0), 0);
+    assert_eq!(zero.applied, bounds(0, 10));
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use super::{ExpressionError, Schedule};
+use super::{Excluded, ExpressionError, Schedule};
 
 /// Where a window begins or ends.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ impl Edge {
     }
 }
 
-/// A time with a floor. It may go over midnight; a window whose end never comes goes on.
+/// A time with a floor. It may go over midnight.
 #[derive(Clone, Debug)]
 pub struct Window {
     /// Its beginning, at which the floor is reached.
@@ -64,22 +65,61 @@ pub struct Window {
     pub ramp_up: Duration,
     /// How long after the end it takes to sink to nothing.
     pub ramp_down: Duration,
+    /// Days on which it does not begin.
+    pub excluded: Arc<[Excluded]>,
+    /// Whose days these are.
+    pub zone: TimeZone,
 }
 
 impl Window {
     /// The floor at a time; 0 outside.
     pub fn floor(&self, now: Timestamp) -> u32 {
-        let running = self
-            .start
-            .latest(now)
-            .map_or(0, |start| match self.end.next(start) {
-                Some(end) if end <= now => self.part(now.duration_since(end), self.ramp_down),
-                _ => self.replicas,
-            });
-        let coming = self.start.next(now).map_or(0, |start| {
+        let running = match self.last(now) {
+            None => 0,
+            Some(end) if end > now => self.replicas,
+            Some(end) => self.part(now.duration_since(end), self.ramp_down),
+        };
+        let coming = self.coming(now).map_or(0, |start| {
             self.part(start.duration_since(now), self.ramp_up)
         });
         running.max(coming)
+    }
+
+    /// When the floor changes next, to the second; `None`: never.
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        let falling = self.last(now).and_then(|end| {
+            if end > now {
+                Some(end)
+            } else {
+                self.next_step(end, self.ramp_down, now)
+            }
+        });
+        let rising = self.coming(now).and_then(|start| {
+            let begins = start.checked_sub(SignedDuration::try_from(self.ramp_up).ok()?);
+            match begins.ok()? {
+                begins if begins > now => Some(begins),
+                begins => self.next_step(begins, self.ramp_up, now).or(Some(start)),
+            }
+        });
+        // One that does not begin today may begin on a later day.
+        let skipped = self.start.next(now).filter(|_| self.coming(now).is_none());
+        falling.into_iter().chain(rising).chain(skipped).min()
+    }
+
+    /// The end of the window that began last; it may be past.
+    fn last(&self, now: Timestamp) -> Option<Timestamp> {
+        let start = self.start.latest(now).filter(|it| !self.skips(*it))?;
+        self.end.next(start)
+    }
+
+    /// The next beginning.
+    fn coming(&self, now: Timestamp) -> Option<Timestamp> {
+        self.start.next(now).filter(|it| !self.skips(*it))
+    }
+
+    fn skips(&self, start: Timestamp) -> bool {
+        let mut days = self.excluded.iter();
+        days.any(|day| day.is_day_of(start, &self.zone))
     }
 
     /// The floor this far from the window, rounded up.
@@ -88,19 +128,51 @@ impl Window {
             return self.replicas;
         };
         let left = ramp.saturating_sub(away).as_millis();
-        match (u128::from(self.replicas) * left).checked_div(ramp.as_millis()) {
-            None => 0,
-            Some(_) => {
-                let part = (u128::from(self.replicas) * left).div_ceil(ramp.as_millis());
-                u32::try_from(part).unwrap_or(self.replicas)
-            }
+        let parts = u128::from(self.replicas) * left;
+        // No ramp is no part of one.
+        let part = (!ramp.is_zero()).then(|| parts.div_ceil(ramp.as_millis().max(1)));
+        part.map_or(0, |it| u32::try_from(it).unwrap_or(self.replicas))
+    }
+
+    /// The first whole second after `now` at which the ramp that began at `from` has made another step.
+    fn next_step(&self, from: Timestamp, ramp: Duration, now: Timestamp) -> Option<Timestamp> {
+        let passed = u128::try_from(now.duration_since(from).as_millis()).ok()?;
+        let (steps, ramp) = (u128::from(self.replicas), ramp.as_millis());
+        if passed >= ramp || steps == 0 {
+            return None;
         }
+        let done = passed * steps / ramp;
+        let seconds = ((done + 1) * ramp).div_ceil(steps).div_ceil(1000);
+        let at = from.checked_add(SignedDuration::from_secs(i64::try_from(seconds).ok()?));
+        at.ok().filter(|at| *at > now)
     }
 }
 
 /// The floor of several windows: the largest.
 pub fn floor(windows: &[Window], now: Timestamp) -> u32 {
     windows.iter().map(|it| it.floor(now)).max().unwrap_or(0)
+}
+
+/// What a target without an autoscaler was given for the sake of a floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The replicas that it was given.
+    pub replicas: i32,
+    /// Those that it has without windows.
+    pub base: i32,
+}
+
+/// How many replicas a target is to have that has `current` ones, and what is to be remembered about it. Replicas that somebody
+/// else has set since are the new base.
+pub fn hold(current: i32, held: Option<Held>, floor: u32) -> (i32, Option<Held>) {
+    let base = held
+        .filter(|held| held.replicas == current)
+        .map_or(current, |held| held.base);
+    if floor == 0 {
+        return (base, None);
+    }
+    let replicas = base.max(i32::try_from(floor).unwrap_or(i32::MAX));
+    (replicas, Some(Held { replicas, base }))
 }
 
 /// The windows of all objects, by namespace and name: written by whoever follows the objects, read by whoever answers for
@@ -116,6 +188,9 @@ impl Floors {
     /// From now on an object has these windows. Without any it has no floor.
     pub fn set(&self, namespace: &str, name: &str, windows: Vec<Window>) {
         let key = (namespace.to_owned(), name.to_owned());
+        if windows.is_empty() && !self.windows.load().contains_key(&key) {
+            return;
+        }
         let windows: Arc<[Window]> = windows.into();
         self.windows.rcu(|all| {
             let mut all = BTreeMap::clone(all);
