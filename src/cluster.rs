@@ -5,8 +5,11 @@
 //! The long-running parts are values with `async fn run(self, CancellationToken)`, which the caller spawns.
 
 pub mod connect;
+pub mod custom;
 pub mod discovery;
+pub mod events;
 mod follow;
+pub mod hpas;
 pub mod identity;
 pub mod index;
 pub mod lease;
@@ -15,13 +18,14 @@ pub mod objects;
 pub mod registration;
 pub mod request;
 pub mod reviews;
+pub mod scale;
 pub mod trust;
 
 #[cfg(test)]
 mod fake_api;
 
 pub use connect::{ConnectError, connect};
-pub use follow::Health;
+pub use follow::{Follow, Health};
 pub use mapper::{StaticMapper, discover, discover_once};
 pub use objects::{Metered, Objects, watch_metered, watch_objects};
 pub use trust::{Trust, watch_trust};

@@ -4,6 +4,7 @@
 
 pub mod prometheus;
 pub mod rules;
+pub mod schedules;
 pub mod scrape;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use prometheus::Backend;
 use rules::{DiscoveryRule, ResourceRules};
+use schedules::Schedules;
 use scrape::{Preset, ScrapeConfig, units};
 
 /// The whole file. Every key has a default, so that an empty file serves the GPU metrics of a dcgm-exporter.
@@ -38,6 +40,8 @@ pub struct Config {
     pub resource_metrics: bool,
     /// The queries behind `metrics.k8s.io`, as in prometheus-adapter. Without them kubelets are the source.
     pub resource_rules: Option<ResourceRules>,
+    /// CronHorizontalPodAutoscalers.
+    pub schedules: Schedules,
     /// The age past which a sample does not count, for rules that do not say otherwise. Default: two and a half intervals of
     /// the slowest scrape job, but at least `45s`.
     #[serde(deserialize_with = "units::some_duration")]
@@ -136,6 +140,7 @@ impl Config {
             let message = "needs kubelet in scrape.presets, or resourceRules";
             faults.push(Fault::new("resourceMetrics", message));
         }
+        faults.extend(self.schedules.zone().err());
         faults
     }
 

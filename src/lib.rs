@@ -9,6 +9,7 @@ pub mod auth;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod cronhpa;
 pub mod demo;
 pub mod engine;
 pub mod exposition;

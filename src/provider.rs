@@ -6,13 +6,14 @@
 mod catalog;
 mod error;
 mod external;
+mod floors;
 mod owned;
 mod plan;
 pub mod resources;
 mod values;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,6 +26,7 @@ use crate::model::quantity::Quantity;
 use crate::model::selector::Selector;
 use crate::model::time::Timestamp;
 use crate::rules::{QueryRequest, Rule, Warning};
+use crate::schedule::Floors;
 
 pub use catalog::{Catalog, ExternalOffer, Offer, RuleStatus};
 pub use error::ProviderError;
@@ -114,6 +116,7 @@ pub struct Provider {
     engine: Arc<dyn Engine>,
     lister: Arc<dyn ObjectLister>,
     mapper: Arc<dyn ResourceMapper>,
+    floors: OnceLock<Arc<Floors>>,
 }
 
 /// The settings and what is offered by them.
@@ -154,6 +157,7 @@ impl Provider {
             engine,
             lister,
             mapper,
+            floors: OnceLock::new(),
         }
     }
 

@@ -50,15 +50,17 @@ impl Discovery {
         {
             return kept;
         }
-        let documents = Arc::new(Documents::new(catalog, api.resources.is_some()));
+        let external = api.provider.external_metrics();
+        let documents = Documents::new(catalog, &external, api.resources.is_some());
+        let documents = Arc::new(documents);
         self.kept.store(Some(Arc::clone(&documents)));
         documents
     }
 }
 
 impl Documents {
-    fn new(catalog: Arc<Catalog>, resource_metrics: bool) -> Self {
-        let list = GroupDiscoveryList::new(&catalog, resource_metrics);
+    fn new(catalog: Arc<Catalog>, external: &[Arc<str>], resource_metrics: bool) -> Self {
+        let list = GroupDiscoveryList::new(&catalog, external, resource_metrics);
         let mut body = serde_json::to_vec(&list).expect("our own types are JSON");
         body.push(b'\n');
         let mut hasher = DefaultHasher::new();
@@ -71,7 +73,7 @@ impl Documents {
             kind: CUSTOM_LIST,
             verbs: &["get"],
         };
-        let external = |metric: &Arc<str>| Resource {
+        let of_none = |metric: &Arc<str>| Resource {
             name: metric.to_string(),
             singular_name: "",
             namespaced: true,
@@ -87,7 +89,7 @@ impl Documents {
         };
         Self {
             custom: catalog.offers().map(custom).collect(),
-            external: catalog.external_metrics().map(external).collect(),
+            external: external.iter().map(of_none).collect(),
             resource: METERED.map(resource).into(),
             aggregated: body.into(),
             etag: HeaderValue::from_str(&etag).expect("hexadecimal digits in quotes"),
@@ -323,12 +325,12 @@ struct ResponseKind {
 }
 
 impl<'a> GroupDiscoveryList<'a> {
-    fn new(catalog: &'a Catalog, resource_metrics: bool) -> Self {
+    fn new(catalog: &'a Catalog, metrics: &[Arc<str>], resource_metrics: bool) -> Self {
         let version = |version: &Version| VersionDiscovery {
             version: version.name(),
             resources: match version {
                 Version::CustomV1Beta1 | Version::CustomV1Beta2 => of_objects(catalog),
-                Version::ExternalV1Beta1 => external(catalog),
+                Version::ExternalV1Beta1 => external(metrics),
                 Version::ResourceV1Beta1 | Version::ResourceV1 => METERED.map(metered).into(),
             },
             freshness: "Current",
@@ -365,7 +367,7 @@ fn metered((name, kind, namespaced): (&str, &'static str, bool)) -> ResourceDisc
     }
 }
 
-fn external(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
+fn external(metrics: &[Arc<str>]) -> Vec<ResourceDiscovery<'static>> {
     let resource = |metric: &Arc<str>| ResourceDiscovery {
         resource: metric.to_string(),
         response_kind: response(EXTERNAL_LIST),
@@ -374,7 +376,7 @@ fn external(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {
         verbs: &["get"],
         subresources: Vec::new(),
     };
-    catalog.external_metrics().map(resource).collect()
+    metrics.iter().map(resource).collect()
 }
 
 fn of_objects(catalog: &Catalog) -> Vec<ResourceDiscovery<'_>> {

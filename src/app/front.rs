@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::api::prometheus::{QueryApi, QueryLimits};
 use crate::api::{self, Api, Check, Discovery, Health, Note};
 use crate::auth::{Authenticator, Authorizer};
+use crate::cronhpa::Standing;
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::provider::resources::ResourceMetrics;
@@ -32,6 +33,8 @@ pub struct Front {
     pub checks: Vec<Check>,
     /// How changes of the configuration went, where its file is followed.
     pub reloads: Option<Reloads>,
+    /// How schedules stand, where they are run.
+    pub schedules: Option<Standing>,
     /// An address of loopback to serve for debugging, without TLS and authentication: queries, own metrics, health.
     pub debug_address: Option<SocketAddr>,
 }
@@ -82,6 +85,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         authorizer,
         mut checks,
         reloads,
+        schedules,
         debug_address,
     } = front;
     let draining = listen.draining.clone();
@@ -111,6 +115,9 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
             if let Some(reloads) = &reloads {
                 reloads.register(registry);
             }
+            if let Some(schedules) = &schedules {
+                schedules.register(registry);
+            }
             metrics.register(registry.sub_registry_with_prefix("server"));
         },
     );
@@ -118,7 +125,11 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         name: "config",
         text: Box::new(move || reloads.text()),
     });
-    let notes = file.into_iter();
+    let schedules = schedules.map(|schedules| Note {
+        name: "schedules",
+        text: Box::new(move || schedules.text()),
+    });
+    let notes = file.into_iter().chain(schedules);
     let notes = notes.chain(core.resources.iter().map(missing));
     let provider = Arc::clone(&core.provider);
     let backends = Note {

@@ -103,11 +103,12 @@ impl Reload {
         applied.map_err(|error| error.to_string())?;
         let settled = |config: &Config| {
             let resources = (config.resource_metrics, config.resource_rules.clone());
-            (config.scrape.limits.clone(), resources)
+            let limits = config.scrape.limits.clone();
+            (limits, resources, config.schedules.clone())
         };
         if settled(&config) != settled(&self.config) {
             warn!(
-                "of scrape.limits, resourceMetrics and resourceRules something changed; the next start takes it up"
+                "of scrape.limits, resourceMetrics, resourceRules and schedules something changed; the next start takes it up"
             );
         }
         self.config = config;

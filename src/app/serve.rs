@@ -3,11 +3,14 @@
 //! Order of stopping: not ready, notice, no more connections, requests finished; then scrapes and watches. A second signal
 //! ends the process at once.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +24,10 @@ use crate::cluster::registration::{Registered, Registration};
 use crate::cluster::trust::TrustState;
 use crate::cluster::{self, Metered, Objects};
 use crate::config::Config;
+use crate::cronhpa::{self, Controller};
+use crate::model::objects::ResourceMapper;
 use crate::model::time::Timestamp;
+use crate::schedule::status::Defaults;
 use crate::server::pki::PkiError;
 use crate::server::{
     Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
@@ -54,6 +60,9 @@ const RESOURCE_API_SERVICES: [Registered; 2] = [
 const fn registered(name: &'static str, expected: bool) -> Registered {
     Registered { name, expected }
 }
+
+/// What a replica is called that is no pod.
+const NAME: &str = "gpu-metrics-adapter";
 
 /// How long a new replica is not ready for want of the first list of pods. After that it is ready without: a group that
 /// does not answer would keep namespaces from being deleted.
@@ -142,7 +151,12 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     tasks.spawn("pod watch", watches.run(tasks.token()));
     let (mapper, discovery) = cluster::discover(client.clone());
     tasks.spawn("discovery", discovery.run(tasks.token()));
-    let mut core = Core::build(&settings.config, Arc::clone(&objects) as _, mapper)?;
+    let mapper: Arc<dyn ResourceMapper> = mapper;
+    let mut core = Core::build(
+        &settings.config,
+        Arc::clone(&objects) as _,
+        Arc::clone(&mapper),
+    )?;
     for (rule, problem) in core.provider.check_rules() {
         if let Some(problem) = problem {
             warn!(%rule, problem, "rule cannot be evaluated; its metrics say so");
@@ -162,6 +176,13 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
             );
         }
     }
+    let schedules = settings.config.schedules.enabled.then(|| {
+        let controller = Controller::new(client.clone(), mapper, schedule_settings(&settings));
+        core.provider.serve_floors(controller.floors());
+        let standing = controller.standing();
+        tasks.spawn("schedules", controller.run(tasks.token()));
+        standing
+    });
     let core = Arc::new(core);
     core.start(Some(client.clone()), &tasks);
     let reloads = settings.config_file.clone().map(|file| {
@@ -199,6 +220,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
         checks: checks(authenticator, trust, objects, metered),
         reloads,
+        schedules,
         debug_address: settings.debug_address,
     };
     let mut running = open(&core, front).await?;
@@ -236,6 +258,22 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     }
     info!("stopped");
     lost.map_or(Ok(()), |name| Err(RunError::Task(name)))
+}
+
+/// How schedules are run.
+fn schedule_settings(settings: &Settings) -> cronhpa::Settings {
+    let schedules = &settings.config.schedules;
+    // The pod's name, and what tells this process from the one before it.
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| NAME.to_owned());
+    let random = RandomState::new().hash_one(std::process::id());
+    cronhpa::Settings {
+        namespace: settings.service.namespace.clone(),
+        identity: format!("{host}_{random:016x}"),
+        defaults: Defaults {
+            zone: schedules.zone().unwrap_or(TimeZone::UTC),
+            catch_up: schedules.catch_up,
+        },
+    }
 }
 
 /// The certificate to serve with, and the tasks that keep it, and what others believe of it, current.

@@ -54,6 +54,10 @@ pub(super) struct Serve {
     /// Serve metrics.k8s.io too, in place of metrics-server, as resourceMetrics of the configuration does.
     #[arg(long)]
     resource_metrics: bool,
+    /// Run CronHorizontalPodAutoscalers, in place of kubernetes-cronhpa-controller, as schedules.enabled of the configuration
+    /// does.
+    #[arg(long)]
+    schedules: bool,
     #[command(flatten)]
     kubelet: KubeletFlags,
     #[command(flatten)]
@@ -128,9 +132,11 @@ impl Serve {
         };
         let certificate = self.certificate();
         let (resource_metrics, kubelet) = (self.resource_metrics, self.kubelet);
+        let schedules = self.schedules;
         let adapter = self.adapter;
         let flags = Arc::new(move |config: &mut Config| {
             config.resource_metrics |= resource_metrics;
+            config.schedules.enabled |= schedules;
             kubelet.apply(&mut config.scrape.kubelet);
             adapter.apply(config);
         });

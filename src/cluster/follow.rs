@@ -57,7 +57,7 @@ pub(super) fn named(name: &str) -> watcher::Config {
 }
 
 /// A watch of `K`, with its health.
-pub(super) struct Follow<K> {
+pub struct Follow<K> {
     what: String,
     open: Box<dyn Fn() -> Events<K> + Send + Sync>,
     events: Events<K>,
@@ -93,14 +93,14 @@ where
     }
 
     /// The health, now and later.
-    pub(super) fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
     }
 
     /// The next event, whatever it takes. Dropping the future loses nothing.
     ///
     /// A list that fails begins anew with [`Event::Init`]; until [`Event::InitDone`] the earlier state counts.
-    pub(super) async fn next(&mut self) -> Event<K> {
+    pub async fn next(&mut self) -> Event<K> {
         loop {
             if let Some(at) = self.resume_at {
                 sleep_until(at).await;

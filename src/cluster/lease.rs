@@ -52,12 +52,13 @@ impl Leadership {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Waits until that is no longer as it `was`.
-    pub async fn changed(&mut self, was: bool) {
+    /// Waits until that is no longer as it `was`, and gives how it is.
+    pub async fn changed(&mut self, was: bool) -> bool {
         // An error says that the election is over.
         if self.0.wait_for(|it| it.is_some() != was).await.is_err() {
             std::future::pending::<()>().await;
         }
+        !was
     }
 }
 
@@ -237,7 +238,10 @@ enum Outcome {
 }
 
 fn holder(lease: &Lease) -> &str {
-    let holder = lease.spec.as_ref().and_then(|it| it.holder_identity.as_deref());
+    let holder = lease
+        .spec
+        .as_ref()
+        .and_then(|it| it.holder_identity.as_deref());
     holder.unwrap_or_default()
 }
 

@@ -114,7 +114,7 @@ fn refusal(status: &Status) -> String {
 /// The error and its causes on one line, without repeating what a cause already said.
 ///
 /// kube's errors print their source inside themselves, some of them twice.
-pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
+pub fn describe(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {

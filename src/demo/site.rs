@@ -89,6 +89,7 @@ impl Site {
                 authorizer,
                 checks: Vec::new(),
                 reloads: None,
+                schedules: None,
                 debug_address: None,
             },
         )

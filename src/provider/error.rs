@@ -94,6 +94,24 @@ impl ProviderError {
         ))
     }
 
+    /// `known` are the objects of the namespace that have floors.
+    pub(super) fn no_floors(question: &ExternalQuestion, known: &[&str]) -> Self {
+        let ExternalQuestion {
+            namespace,
+            metric,
+            selector,
+        } = question;
+        let known = if known.is_empty() {
+            "no CronHorizontalPodAutoscaler there has windows".to_owned()
+        } else {
+            let known = known[..known.len().min(NAMED_METRICS)].join(", ");
+            format!("the CronHorizontalPodAutoscalers with windows there are {known}")
+        };
+        Self::Missing(format!(
+            "no value of {metric} in namespace {namespace} with {selector}: {known}"
+        ))
+    }
+
     pub(super) fn missing(
         question: &MetricQuestion,
         kind: &ResourceKind,

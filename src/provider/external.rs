@@ -61,6 +61,15 @@ impl Provider {
         now: Timestamp,
     ) -> Result<ExternalAnswer, ProviderError> {
         let ruling = self.current.load_full();
+        if ruling
+            .catalog
+            .current()
+            .find_external(&question.metric)
+            .is_none()
+            && let Some(answer) = self.floors(question, now)
+        {
+            return answer;
+        }
         let offer = self.external_offer(&ruling, &question.metric, now).await?;
         let namespace = offer.namespace_label.as_deref();
         let namespace = namespace.map(|label| (label, question.namespace.as_str()));

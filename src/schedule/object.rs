@@ -210,7 +210,9 @@ impl Spec {
         default: &TimeZone,
         created: Timestamp,
     ) -> Vec<Result<Window, SpecError>> {
-        let whole = self.zone(default).and_then(|zone| Ok((zone, self.excluded()?)));
+        let whole = self
+            .zone(default)
+            .and_then(|zone| Ok((zone, self.excluded()?)));
         let (zone, excluded) = match whole {
             Ok((zone, excluded)) => (zone, excluded.into()),
             Err(error) => return self.windows.iter().map(|_| Err(error.clone())).collect(),
@@ -235,9 +237,7 @@ impl WindowSpec {
     ) -> Result<Window, SpecError> {
         let zone = match &self.time_zone {
             None => zone.clone(),
-            Some(name) => {
-                TimeZone::get(name).map_err(|_| SpecError::TimeZone(name.clone()))?
-            }
+            Some(name) => TimeZone::get(name).map_err(|_| SpecError::TimeZone(name.clone()))?,
         };
         let edge = |field, text: &String| {
             Edge::parse(text, zone.clone(), created).map_err(|error| SpecError::Edge {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::decision::{Job, State, Terms, Verdict, decide};
 use super::object::{JobSpec, ScaleTargetRef, Spec, SpecError};
@@ -23,6 +23,7 @@ pub struct Status {
     /// The target that the conditions are about.
     pub scale_target_ref: Option<ScaleTargetRef>,
     /// The excluded days that they are about.
+    #[serde(serialize_with = "none_if_empty", deserialize_with = "empty_if_none")]
     pub exclude_dates: Vec<String>,
     /// What became of each job.
     pub conditions: Vec<Condition>,
@@ -33,9 +34,27 @@ pub struct Status {
     /// What became of the last job that was run.
     pub last_result: Option<String>,
     /// How each window stands.
+    #[serde(serialize_with = "none_if_empty", deserialize_with = "empty_if_none")]
     pub windows: Vec<WindowStatus>,
     /// What the target was given for the sake of a window, where no autoscaler gives it.
     pub floor: Option<Held>,
+}
+
+/// In a patch, null is what takes a field away.
+fn none_if_empty<S, T>(list: &[T], serializer: S) -> Result<S::Ok, S::Error>
+where
+    S: Serializer,
+    T: Serialize,
+{
+    (!list.is_empty()).then_some(list).serialize(serializer)
+}
+
+fn empty_if_none<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// One of `status.conditions`.
@@ -398,10 +417,7 @@ mod tests {
     fn a_job_is_submitted_then_run_once_also_after_a_restart() {
         let spec = spec(UP);
         let made = planned(&spec, &Status::default(), "21:06:22");
-        assert_eq!(
-            (run(&made), made.next),
-            (vec![], Some(at("21:07:01")))
-        );
+        assert_eq!((run(&made), made.next), (vec![], Some(at("21:07:01"))));
         assert_eq!(made.status.conditions[0].state, State::Submitted);
         // A new leader knows what is stored and no more.
         let stored = serde_json::to_string(&made.status).expect("JSON");

@@ -91,14 +91,14 @@ impl Window {
             if end > now {
                 Some(end)
             } else {
-                self.next_step(end, self.ramp_down, now)
+                self.step_down(end, now)
             }
         });
         let rising = self.coming(now).and_then(|start| {
             let begins = start.checked_sub(SignedDuration::try_from(self.ramp_up).ok()?);
             match begins.ok()? {
                 begins if begins > now => Some(begins),
-                begins => self.next_step(begins, self.ramp_up, now).or(Some(start)),
+                begins => self.step_up(begins, now).or(Some(start)),
             }
         });
         // One that does not begin today may begin on a later day.
@@ -134,18 +134,31 @@ impl Window {
         part.map_or(0, |it| u32::try_from(it).unwrap_or(self.replicas))
     }
 
-    /// The first whole second after `now` at which the ramp that began at `from` has made another step.
-    fn next_step(&self, from: Timestamp, ramp: Duration, now: Timestamp) -> Option<Timestamp> {
+    /// The first whole second after `now` at which the ramp that began at `from` is another step higher.
+    fn step_up(&self, from: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let (passed, steps, ramp) = self.ramp(self.ramp_up, from, now)?;
+        let done = (passed * steps).div_ceil(ramp);
+        after(from, done * ramp / steps / 1000 + 1)
+    }
+
+    /// The first whole second after `now` at which the ramp that began at `from` is another step lower.
+    fn step_down(&self, from: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let (passed, steps, ramp) = self.ramp(self.ramp_down, from, now)?;
+        let done = passed * steps / ramp;
+        after(from, ((done + 1) * ramp).div_ceil(steps).div_ceil(1000))
+    }
+
+    /// How far a ramp is, its steps, and its length, in milliseconds; where `now` is on it.
+    fn ramp(&self, ramp: Duration, from: Timestamp, now: Timestamp) -> Option<(u128, u128, u128)> {
         let passed = u128::try_from(now.duration_since(from).as_millis()).ok()?;
         let (steps, ramp) = (u128::from(self.replicas), ramp.as_millis());
-        if passed >= ramp || steps == 0 {
-            return None;
-        }
-        let done = passed * steps / ramp;
-        let seconds = ((done + 1) * ramp).div_ceil(steps).div_ceil(1000);
-        let at = from.checked_add(SignedDuration::from_secs(i64::try_from(seconds).ok()?));
-        at.ok().filter(|at| *at > now)
+        (passed < ramp && steps > 0).then_some((passed, steps, ramp))
     }
+}
+
+fn after(from: Timestamp, seconds: u128) -> Option<Timestamp> {
+    let seconds = SignedDuration::from_secs(i64::try_from(seconds).ok()?);
+    from.checked_add(seconds).ok()
 }
 
 /// The floor of several windows: the largest.

@@ -119,6 +119,7 @@ impl Site {
             authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
             checks: Vec::new(),
             reloads: None,
+            schedules: None,
             debug_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         };
         Self {
