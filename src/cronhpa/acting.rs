@@ -242,7 +242,14 @@ impl Acting {
                     job.name,
                     scaled.message(namespace)
                 );
-                info!(namespace, name, job = job.name, ?late, message, "job run");
+                info!(
+                    namespace,
+                    name,
+                    job = job.name,
+                    ?late,
+                    outcome = message,
+                    "job run"
+                );
                 self.tell(object, Severity::Normal, "Succeed", &message)
                     .await;
                 Ran {
@@ -261,7 +268,13 @@ impl Acting {
                     job.target_size,
                     told(&error)
                 );
-                warn!(namespace, name, job = job.name, message, "job failed");
+                warn!(
+                    namespace,
+                    name,
+                    job = job.name,
+                    outcome = message,
+                    "job failed"
+                );
                 if !run.again {
                     self.tell(object, Severity::Warning, "Failed", &message)
                         .await;
@@ -380,7 +393,7 @@ impl Acting {
             let message = format!(
                 "floor of windows: {floor}. current replicas:{current}, desired replicas:{replicas}."
             );
-            info!(namespace, name, message, "floor kept");
+            info!(namespace, name, outcome = message, "floor kept");
             self.tell(object, Severity::Normal, "Window", &message)
                 .await;
         }

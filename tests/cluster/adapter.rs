@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -21,6 +22,8 @@ pub(crate) const NAMESPACE: &str = "gpu-metrics-adapter";
 pub(crate) const NAME: &str = "gpu-metrics-adapter";
 /// The Secret with the adapter's own authority and certificate.
 pub(crate) const SECRET: &str = "gpu-metrics-adapter-tls";
+/// The Lease of the replica that runs schedules.
+pub(crate) const LEASE: &str = "gpu-metrics-adapter-schedules";
 /// The APIServices, one for each version.
 pub(crate) const API_SERVICES: [&str; 2] = [
     "v1beta1.custom.metrics.k8s.io",
@@ -76,6 +79,27 @@ impl Adapter {
     ) -> Self {
         let registered = [&API_SERVICES[..], &[EXTERNAL_API_SERVICE]].concat();
         Self::installed(scene, "install-external", registered, configuration, flags).await
+    }
+
+    /// As [`Adapter::start`], with schedules, whose times are in UTC, and `external.metrics.k8s.io` for their floors.
+    pub(crate) async fn start_with_schedules(scene: &Scene) -> Self {
+        let registered = [&API_SERVICES[..], &[EXTERNAL_API_SERVICE]].concat();
+        let configuration = format!("{CONFIGURATION}schedules: {{timeZone: UTC}}\n");
+        let flags = ["--schedules".to_owned()];
+        let folder = "install-schedules";
+        Self::installed(scene, folder, registered, &configuration, &flags).await
+    }
+
+    /// A second replica of it, which no Service leads to.
+    pub(crate) fn replica(&self, scene: &Scene) -> Process {
+        let [port] = free_ports();
+        let mut arguments = self.arguments.clone();
+        for argument in &mut arguments {
+            if argument.starts_with("--secure-port=") {
+                *argument = format!("--secure-port={port}");
+            }
+        }
+        spawn(scene, &arguments)
     }
 
     /// Ends it, and takes `external.metrics.k8s.io` out of the cluster.
@@ -190,6 +214,12 @@ async fn install(scene: &Scene, folder: &str, registered: &[&str], port: u16) {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => panic!("the Secret of an earlier adapter: {error}"),
+    }
+    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), NAMESPACE);
+    match leases.delete(LEASE, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => panic!("the Lease of an earlier adapter: {error}"),
     }
     let fresh = json!({"spec": {"caBundle": null, "service": {"port": port}}});
     for name in registered {

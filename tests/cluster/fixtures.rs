@@ -6,13 +6,17 @@ use serde_json::Value;
 
 /// The object in a file of `tests/fixtures`, without what belongs to the API server and the owner it had there.
 pub(crate) fn object(file: &str) -> Value {
-    let text = text(file);
-    let mut object: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let mut object = object_whole(file);
     let fields = object.as_object_mut().expect("an object");
     fields.remove("status");
     let metadata = fields["metadata"].as_object_mut().expect("metadata");
     metadata.retain(|key, _| matches!(key.as_str(), "annotations" | "labels" | "name"));
     object
+}
+
+/// The object in a file of `tests/fixtures`, with all that stands there.
+pub(crate) fn object_whole(file: &str) -> Value {
+    serde_saphyr::from_str(&text(file)).expect("YAML")
 }
 
 /// The text of a file in `tests/fixtures`.

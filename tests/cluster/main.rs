@@ -12,6 +12,7 @@ mod adapter;
 )]
 mod backend;
 mod control_plane;
+mod cron;
 mod exporter;
 mod fixtures;
 mod kubelet;
@@ -35,4 +36,7 @@ mod hpa;
 mod raw;
 mod resource_faults;
 mod resource_metrics;
+mod schedule_faults;
+mod schedule_hpas;
+mod schedules;
 mod targets;
