@@ -139,8 +139,9 @@ fn blocks(markdown: &str, language: &str) -> Vec<String> {
 #[test]
 fn the_examples_of_the_reference_pass_check() {
     let examples = blocks(&read("docs/configuration.md"), "yaml");
-    assert!(!examples.is_empty());
-    for (index, example) in examples.iter().enumerate() {
+    let of_kubernetes = |it: &&String| it.starts_with("apiVersion:") || it.starts_with("metrics:");
+    let examples = examples.iter().filter(|it| !of_kubernetes(it));
+    for (index, example) in examples.enumerate() {
         let name = format!("gpu-metrics-adapter-{}-{index}.yaml", std::process::id());
         let file = std::env::temp_dir().join(name);
         fs::write(&file, example).expect("a temporary file");
@@ -154,6 +155,30 @@ fn the_examples_of_the_reference_pass_check() {
         fs::remove_file(&file).expect("removed");
         assert!(output.status.success(), "{output:?}\n{example}");
     }
+}
+
+#[test]
+fn the_schedule_of_the_reference_works_and_so_do_the_metrics_of_its_autoscaler() {
+    use gpu_metrics_adapter::schedule::object::Spec;
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+    use k8s_openapi::api::autoscaling::v2::MetricSpec;
+    let examples = blocks(&read("docs/configuration.md"), "yaml");
+    let one = |start: &str| -> serde_json::Value {
+        let example = examples.iter().find(|it| it.starts_with(start));
+        serde_saphyr::from_str(example.expect(start)).expect("YAML")
+    };
+    let mut schedule = one("apiVersion: autoscaling.alibabacloud.com/v1beta1");
+    let spec: Spec = serde_json::from_value(schedule["spec"].take()).expect("a specification");
+    let zone = spec.zone(&TimeZone::UTC).expect("a time zone");
+    let jobs = spec.schedules(&zone, Timestamp::UNIX_EPOCH);
+    assert!(
+        jobs.len() == 2 && jobs.iter().all(Result::is_ok),
+        "{jobs:?}"
+    );
+    let metrics = one("metrics:")["metrics"].take();
+    let typed: Vec<MetricSpec> = serde_json::from_value(metrics.clone()).expect("metrics");
+    assert_eq!(serde_json::to_value(typed).expect("JSON"), metrics);
 }
 
 #[test]

@@ -504,6 +504,63 @@ fn metrics_k8s_io_is_registered_by_a_component_alone() {
     assert_eq!(rights([rule]), written(&expected));
 }
 
+/// What schedules need beside the base's rights, and the kind that they are of.
+#[test]
+fn schedules_have_a_component_with_rights_of_their_own() {
+    let folder = "manifests/schedules";
+    let mut kinds = Vec::new();
+    let (mut cluster, mut own) = (BTreeSet::new(), BTreeSet::new());
+    for (file, object) in manifests(folder) {
+        let kind = object["kind"].as_str().expect("a kind").to_owned();
+        if kind != "CustomResourceDefinition" {
+            assert_eq!(understood(&object), object, "{file}");
+        }
+        match &*kind {
+            "ClusterRole" => {
+                let role: ClusterRole = serde_json::from_value(object).expect("a role");
+                cluster = rights(role.rules.expect("rules"));
+            }
+            "Role" => {
+                let role: Role = serde_json::from_value(object).expect("a role");
+                assert_eq!(role.metadata.namespace.as_deref(), Some(NAME));
+                own = rights(role.rules.expect("rules"));
+            }
+            _ => {}
+        }
+        kinds.push(kind);
+    }
+    let expected = [
+        "CustomResourceDefinition",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+    ];
+    assert_eq!(kinds, expected);
+    let group = "autoscaling.alibabacloud.com cronhorizontalpodautoscalers";
+    let expected = written(&[
+        (&format!("{group}/"), "get list watch patch"),
+        (&format!("{group}/status/"), "get list watch patch"),
+        ("* */scale/", "get patch"),
+        ("autoscaling horizontalpodautoscalers/", "get list patch"),
+        (" events/", "create"),
+    ]);
+    assert_eq!(cluster, expected);
+    let lease = "coordination.k8s.io leases";
+    let expected = written(&[
+        (&format!("{lease}/"), "create"),
+        (
+            &format!("{lease}/gpu-metrics-adapter-schedules"),
+            "get update",
+        ),
+    ]);
+    assert_eq!(own, expected);
+    let component = read(&format!("{folder}/kustomization.yaml"));
+    let help = adapter(&["serve", "--help"]);
+    let help = String::from_utf8(help.stdout).expect("text");
+    assert!(component.contains("value: --schedules}") && help.contains("--schedules"));
+}
+
 /// Prose may name the setting, and so may the code that refuses it or takes it out; nothing else.
 #[test]
 fn verification_is_turned_off_nowhere() {
