@@ -39,6 +39,8 @@ fn adapter(arguments: &[&str]) -> Output {
 /// The folders with a kustomization: what every installation has, and what is applied beside it where it is wanted.
 const BASE: &str = "manifests";
 const FOLDERS: [&str; 2] = [BASE, "manifests/external"];
+/// The folders that a kustomization may name as components.
+const COMPONENTS: [&str; 2] = ["manifests/resource-metrics", "manifests/schedules"];
 
 /// The files that the kustomization of a folder applies, with their objects.
 fn manifests(folder: &str) -> Vec<(String, Value)> {
@@ -135,7 +137,7 @@ fn kubernetes_knows_every_field_of_every_manifest() {
 
 #[test]
 fn every_file_of_a_folder_is_applied() {
-    for folder in FOLDERS {
+    for folder in FOLDERS.into_iter().chain(COMPONENTS) {
         let kustomization = read(&format!("{folder}/kustomization.yaml"));
         for entry in fs::read_dir(root().join(folder)).expect("a folder") {
             let name = entry.expect("readable").file_name();
@@ -144,7 +146,8 @@ fn every_file_of_a_folder_is_applied() {
             assert!(
                 name == "kustomization.yaml"
                     || kustomization.contains(name)
-                    || FOLDERS.contains(&path.as_str()),
+                    || FOLDERS.contains(&path.as_str())
+                    || COMPONENTS.contains(&path.as_str()),
                 "{path} is applied by no kustomization"
             );
         }
