@@ -22,7 +22,7 @@ pub mod scale;
 pub mod trust;
 
 #[cfg(test)]
-mod fake_api;
+pub(crate) mod fake_api;
 
 pub use connect::{ConnectError, connect};
 pub use follow::{Follow, Health};

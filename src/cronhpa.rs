@@ -10,6 +10,8 @@ mod controller;
 mod object;
 mod standing;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use crate::cluster::custom::CustomKind;
 use crate::schedule::status::Defaults;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 /// What to answer instead of the truth.
 #[derive(Clone, Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A `Status` with this code and reason, and the message `told so`.
     Status(u16, &'static str),
     /// 200 and this body.
@@ -25,9 +25,9 @@ pub(super) enum Answer {
 }
 
 /// The server; it ends with the value.
-pub(super) struct FakeApi {
+pub(crate) struct FakeApi {
     /// `http://127.0.0.1:port`.
-    pub(super) url: String,
+    pub(crate) url: String,
     shared: Arc<Shared>,
     server: tokio::task::JoinHandle<()>,
 }
@@ -53,7 +53,7 @@ struct Known {
 }
 
 impl FakeApi {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let shared = Arc::new(Shared::default());
         // A list at version 0 would mean "any version".
         shared.state.lock().version = 1;
@@ -74,21 +74,23 @@ impl FakeApi {
         }
     }
 
-    pub(super) fn client(&self) -> kube::Client {
+    pub(crate) fn client(&self) -> kube::Client {
         let mut config = kube::Config::new(self.url.parse().expect("a URL"));
         config.default_retry = false;
         kube::Client::try_from(config).expect("a client")
     }
 
     /// Creates or replaces an object of a collection, such as `/api/v1/pods`.
-    pub(super) fn put(&self, collection: &str, object: Value) {
+    pub(crate) fn put(&self, collection: &str, object: Value) {
+        let collection = split(collection).collection;
         self.change(|known| {
-            known.store(collection, object);
+            known.store(&collection, object);
         });
     }
 
     /// Deletes `namespace/name` or `name`.
-    pub(super) fn delete(&self, collection: &str, key: &str) {
+    pub(crate) fn delete(&self, collection: &str, key: &str) {
+        let collection = &*split(collection).collection;
         self.change(|known| {
             let key = (collection.to_owned(), key.to_owned());
             let mut object = known.objects.remove(&key).expect("something to delete");
@@ -101,13 +103,13 @@ impl FakeApi {
         });
     }
 
-    pub(super) fn get(&self, collection: &str, key: &str) -> Option<Value> {
-        let key = (collection.to_owned(), key.to_owned());
+    pub(crate) fn get(&self, collection: &str, key: &str) -> Option<Value> {
+        let key = (split(collection).collection, key.to_owned());
         self.shared.state.lock().objects.get(&key).cloned()
     }
 
     /// Answers the next `times` requests for `path` so; 0 ends all that was said about it before.
-    pub(super) fn answer(&self, path: &str, answer: Answer, times: usize) {
+    pub(crate) fn answer(&self, path: &str, answer: Answer, times: usize) {
         let mut known = self.shared.state.lock();
         if times == 0 {
             known.faults.retain(|(other, ..)| other != path);
@@ -117,22 +119,22 @@ impl FakeApi {
     }
 
     /// Ends all watches, as a restarted API server does.
-    pub(super) fn cut_watches(&self) {
+    pub(crate) fn cut_watches(&self) {
         self.change(|known| known.epoch += 1);
     }
 
     /// Forgets what watches could resume from.
-    pub(super) fn forget_events(&self) {
+    pub(crate) fn forget_events(&self) {
         self.change(|known| known.events.clear());
     }
 
     /// `METHOD path?query accept`, one for each request so far.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.state.lock().requests.clone()
     }
 
     /// The bodies of the requests that had one.
-    pub(super) fn bodies(&self) -> Vec<String> {
+    pub(crate) fn bodies(&self) -> Vec<String> {
         self.shared.state.lock().bodies.clone()
     }
 
@@ -149,7 +151,7 @@ impl Drop for FakeApi {
 }
 
 /// Waits until `happened`, at most ten seconds.
-pub(super) async fn soon(what: &str, happened: impl Fn() -> bool) {
+pub(crate) async fn soon(what: &str, happened: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !happened() {
         assert!(Instant::now() < end, "waited in vain for {what}");
@@ -187,8 +189,15 @@ impl Known {
     }
 }
 
-/// The collection, and the key of the one object that is meant, if one is.
-fn split(path: &str) -> (String, Option<String>) {
+/// What a path means. A collection is the same with and without a namespace.
+struct Meant {
+    collection: String,
+    namespace: Option<String>,
+    /// The one object that is meant, if one is: `namespace/name` or `name`.
+    key: Option<String>,
+}
+
+fn split(path: &str) -> Meant {
     let segments: Vec<&str> = path.split('/').collect();
     // `/api/v1/namespaces/NS/RESOURCE/NAME`, `/apis/GROUP/v1/RESOURCE/NAME`: a collection ends at an odd depth.
     let root = if segments.get(1) == Some(&"api") {
@@ -197,13 +206,17 @@ fn split(path: &str) -> (String, Option<String>) {
         4
     };
     let in_namespace = segments.get(root) == Some(&"namespaces") && segments.len() > root + 2;
-    let depth = if in_namespace { root + 3 } else { root + 1 };
-    let collection = segments[..depth].join("/");
-    let key = segments.get(depth).map(|name| match in_namespace {
-        true => format!("{}/{name}", segments[root + 1]),
-        false => (*name).to_owned(),
+    let depth = if in_namespace { root + 2 } else { root };
+    let namespace = in_namespace.then(|| segments[root + 1].to_owned());
+    let key = segments.get(depth + 1).map(|name| match &namespace {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => (*name).to_owned(),
     });
-    (collection, key)
+    Meant {
+        collection: [&segments[..root], &[segments[depth]]].concat().join("/"),
+        namespace,
+        key,
+    }
 }
 
 fn status(code: u16, reason: &str) -> Response {
@@ -239,7 +252,11 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         Some(Answer::Json(body)) => return Json(body).into_response(),
         None => {}
     }
-    let (collection, key) = split(&path);
+    let Meant {
+        collection,
+        namespace,
+        key,
+    } = split(&path);
     if parts.method == Method::GET && key.is_none() {
         let name = parameter(&query, "fieldSelector")
             .and_then(|selector| Some(selector.strip_prefix("metadata.name%3D")?.to_owned()));
@@ -254,13 +271,15 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             .objects
             .iter()
             .filter(|((other, _), object)| *other == collection && is_named(object, &name))
+            .filter(|(_, object)| is_in(object, namespace.as_deref()))
             .map(|(_, object)| object)
             .collect();
         let version = known.version.to_string();
         let list = json!({"metadata": {"resourceVersion": version}, "items": items});
         return Json(list).into_response();
     }
-    let answer = change(&mut known, &parts.method, &collection, key, &body);
+    let whole = (&*collection, namespace, key);
+    let answer = change(&mut known, &parts.method, whole, &body);
     drop(known);
     shared.changes.send_modify(|count| *count += 1);
     answer
@@ -270,13 +289,11 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
 fn change(
     known: &mut Known,
     method: &Method,
-    collection: &str,
-    key: Option<String>,
+    (collection, namespace, key): (&str, Option<String>, Option<String>),
     body: &Bytes,
 ) -> Response {
     let mut sent: Value = serde_json::from_slice(body).unwrap_or_default();
-    if let Some(namespace) = collection.split("/namespaces/").nth(1) {
-        let namespace = namespace.split('/').next().expect("a namespace");
+    if let Some(namespace) = namespace {
         sent["metadata"]["namespace"] = json!(namespace);
     }
     let sent_name = || match sent["metadata"]["namespace"].as_str() {
@@ -322,6 +339,10 @@ fn parameter(query: &str, name: &str) -> Option<String> {
         .filter_map(|pair| pair.split_once('='))
         .find(|(key, _)| *key == name)
         .map(|(_, value)| value.to_owned())
+}
+
+fn is_in(object: &Value, namespace: Option<&str>) -> bool {
+    namespace.is_none_or(|namespace| object["metadata"]["namespace"] == namespace)
 }
 
 fn is_named(object: &Value, name: &Option<String>) -> bool {

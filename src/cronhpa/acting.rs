@@ -72,23 +72,15 @@ pub(super) struct Turn {
     pub(super) status: Option<Status>,
     /// When it is to be looked at again.
     pub(super) next: Option<Timestamp>,
-}
-
-impl Turn {
-    /// It came to nothing, for now.
-    fn again() -> Self {
-        Self {
-            status: None,
-            next: soon(AGAIN),
-        }
-    }
+    /// What was run and could not be written down yet.
+    pub(super) outcomes: Outcomes,
 }
 
 /// What became of a job, by its version and due time: it is not run again because its status could not be written.
-type Outcomes = HashMap<(String, Timestamp), Ran>;
+pub(super) type Outcomes = HashMap<(String, Timestamp), Ran>;
 
 #[derive(Clone, Debug)]
-struct Ran {
+pub(super) struct Ran {
     state: State,
     at: Timestamp,
     message: String,
@@ -97,32 +89,39 @@ struct Ran {
 }
 
 impl Acting {
-    /// Does what is due for an object, and writes down what became of it.
-    pub(super) async fn turn(self: Arc<Self>, key: &Key) -> Turn {
+    /// Does what is due for an object, and writes down what became of it. `outcomes` are those of the turn before.
+    pub(super) async fn turn(self: Arc<Self>, key: &Key, mut outcomes: Outcomes) -> Turn {
         let (namespace, name) = key;
         // A panic over one object is not to take it out of the agenda for ever.
-        match AssertUnwindSafe(self.try_turn(key)).catch_unwind().await {
-            Ok(Ok(turn)) => turn,
+        let turn = AssertUnwindSafe(self.try_turn(key, &mut outcomes));
+        match turn.catch_unwind().await {
+            Ok(Ok(Some(turn))) => return turn,
+            Ok(Ok(None)) => debug!(namespace, name, "changes all the time"),
             Ok(Err(error)) => {
                 let error = describe(&error);
                 warn!(namespace, name, %error, "cannot read or write a schedule's status");
-                Turn::again()
             }
-            Err(_) => {
-                error!(namespace, name, "a turn panicked; this is a bug");
-                Turn::again()
-            }
+            Err(_) => error!(namespace, name, "a turn panicked; this is a bug"),
+        }
+        Turn {
+            status: None,
+            next: soon(AGAIN),
+            outcomes,
         }
     }
 
-    async fn try_turn(&self, key: &Key) -> Result<Turn, RequestError> {
-        let mut outcomes = Outcomes::new();
+    /// `None`: others changed it each time in between.
+    async fn try_turn(
+        &self,
+        key: &Key,
+        outcomes: &mut Outcomes,
+    ) -> Result<Option<Turn>, RequestError> {
         for _ in 0..ROUNDS {
             let slot = self.slot().await;
             let fresh = self.objects.get(&key.0, &key.1).await?;
             drop(slot);
             let Some(object) = fresh.map(Object::read) else {
-                return Ok(Turn::default());
+                return Ok(Some(Turn::default()));
             };
             let spec = match &object.spec {
                 Ok(spec) => spec,
@@ -130,10 +129,10 @@ impl Acting {
                     let message = format!("the specification cannot be read: {error}");
                     self.tell(&object, Severity::Warning, "Failed", &message)
                         .await;
-                    return Ok(Turn {
+                    return Ok(Some(Turn {
                         status: Some(object.status),
-                        next: None,
-                    });
+                        ..Turn::default()
+                    }));
                 }
             };
             let now = Timestamp::now();
@@ -141,14 +140,13 @@ impl Acting {
             self.left(&object, spec).await;
             for run in planned.runs.clone() {
                 if !self.leadership.holds() {
-                    return Ok(Turn::default());
+                    return Ok(Some(Turn::default()));
                 }
-                self.run(&object, spec, &mut planned, run, &mut outcomes)
-                    .await;
+                self.run(&object, spec, &mut planned, run, outcomes).await;
             }
             let kept = self.keep_floor(&object, spec, &mut planned).await;
             if !self.leadership.holds() {
-                return Ok(Turn::default());
+                return Ok(Some(Turn::default()));
             }
             if planned.status != object.status {
                 let status = serde_json::json!(planned.status);
@@ -166,12 +164,13 @@ impl Acting {
             let next = plan(known, &self.defaults, Timestamp::now()).next;
             let again = if kept { None } else { soon(RETRY) };
             let next = [next, again, hold_at(&planned.status)];
-            return Ok(Turn {
+            return Ok(Some(Turn {
                 status: Some(planned.status),
                 next: next.into_iter().flatten().min(),
-            });
+                outcomes: Outcomes::new(),
+            }));
         }
-        Ok(Turn::again())
+        Ok(None)
     }
 
     /// Gives the target that the object had before its bounds back, if it was an HPA.

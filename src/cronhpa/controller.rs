@@ -25,7 +25,7 @@ use crate::model::objects::ResourceMapper;
 use crate::schedule::Floors;
 use crate::schedule::status::{Status, plan};
 
-use super::acting::{Acting, Turn, hold_at};
+use super::acting::{Acting, Outcomes, Turn, hold_at};
 use super::object::{Key, Object};
 use super::standing::Standing;
 use super::target::{Targets, is_hpa};
@@ -216,6 +216,8 @@ struct Entry {
     changed: bool,
     /// The status that was written last: an older schema of the kind does not keep all of it.
     written: Option<Status>,
+    /// What was run and could not be written down yet.
+    outcomes: Outcomes,
 }
 
 impl Table {
@@ -265,6 +267,7 @@ impl Table {
                     busy: false,
                     changed: false,
                     written: None,
+                    outcomes: Outcomes::new(),
                 };
                 self.entries.insert(key.clone(), entry);
             }
@@ -366,10 +369,11 @@ impl Table {
         };
         if acts {
             entry.busy = true;
+            let outcomes = std::mem::take(&mut entry.outcomes);
             self.note(key, None);
             let (acting, key) = (Arc::clone(&self.acting), key.clone());
             self.turns.spawn(async move {
-                let turn = acting.turn(&key).await;
+                let turn = acting.turn(&key, outcomes).await;
                 Some((key, turn))
             });
         } else {
@@ -382,6 +386,7 @@ impl Table {
             return;
         };
         entry.busy = false;
+        entry.outcomes = turn.outcomes;
         entry.written = turn.status.or(entry.written.take());
         if std::mem::take(&mut entry.changed) {
             self.consider(key, false);
