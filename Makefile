@@ -9,7 +9,7 @@ CARGO ?= cargo
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit peer cluster bench bench-fleet clean-cache
+.PHONY: help demo test check unit peer cluster bench bench-fleet bench-schedules clean-cache
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -35,13 +35,17 @@ peer: need-rust need-go need-victoria ## PromQL, scraping and rules held against
 cluster: need-rust need-go need-victoria ## Tests against a real Kubernetes control plane on loopback.
 	tests/prometheus/build.sh >/dev/null
 	tests/controlplane/build.sh >/dev/null
-	$(CARGO) test --locked --test cluster -- --include-ignored
+	$(CARGO) test --locked --test cluster -- --include-ignored --skip measured
 
 bench: need-rust need-go ## Benchmarks, one of them beside a real Prometheus; see docs/benchmarks.md.
 	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench answer --bench backends --bench exposition --bench promql --bench requests
 
 bench-fleet: need-rust need-go ## A fleet of 1,000 and of 5,000 nodes, scraped by the adapter and by others; half an hour.
 	GPU_METRICS_ADAPTER_PROMETHEUS="$$(tests/prometheus/build.sh)" $(CARGO) bench --locked --bench fleet
+
+bench-schedules: need-rust need-go ## 2,000 schedules on a real control plane on loopback; ten minutes.
+	tests/controlplane/build.sh >/dev/null
+	$(CARGO) test --locked --release --test cluster -- --include-ignored --nocapture measured
 
 clean-cache: ## Remove the built control plane and Prometheus.
 	rm -rf "$${GPU_METRICS_ADAPTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/gpu-metrics-adapter}"

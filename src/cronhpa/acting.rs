@@ -137,7 +137,7 @@ impl Acting {
             };
             let now = Timestamp::now();
             let mut planned = plan(object.known(spec), &self.defaults, now);
-            self.left(&object, spec).await;
+            self.leave(&object, spec).await;
             for run in planned.runs.clone() {
                 if !self.leadership.holds() {
                     return Ok(Some(Turn::default()));
@@ -174,7 +174,7 @@ impl Acting {
     }
 
     /// Gives the target that the object had before its bounds back, if it was an HPA.
-    async fn left(&self, object: &Object, spec: &Spec) {
+    async fn leave(&self, object: &Object, spec: &Spec) {
         let before = object.status.scale_target_ref.as_ref();
         if let Some(before) = before.filter(|it| is_hpa(it) && **it != spec.scale_target_ref) {
             self.release(&object.key, &before.name).await;

@@ -302,16 +302,20 @@ impl Table {
         });
     }
 
-    /// Gives HPAs their bounds back whose objects went while nobody looked.
+    /// Gives HPAs their bounds back whose objects went, or went over to another target, while nobody looked.
     fn release_orphans(&mut self) {
         let acting = Arc::clone(&self.acting);
-        let known: HashSet<Key> = self.entries.keys().cloned().collect();
+        let targets = self.entries.iter().filter_map(|(key, entry)| {
+            let target = &entry.object.spec.as_ref().ok()?.scale_target_ref;
+            is_hpa(target).then(|| (key.clone(), target.name.clone()))
+        });
+        let targets: HashMap<Key, String> = targets.collect();
         self.turns.spawn(async move {
             match acting.targets.kept().await {
                 Ok(kept) => {
                     for (namespace, name, by) in kept {
                         let key = (namespace, by);
-                        if !known.contains(&key) {
+                        if targets.get(&key) != Some(&name) {
                             acting.release(&key, &name).await;
                         }
                     }

@@ -38,5 +38,6 @@ mod resource_faults;
 mod resource_metrics;
 mod schedule_faults;
 mod schedule_hpas;
+mod schedule_scale;
 mod schedules;
 mod targets;

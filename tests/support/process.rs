@@ -136,6 +136,12 @@ impl Process {
         .await
     }
 
+    /// The text of a file of its own in `/proc`.
+    pub(crate) fn proc(&self, file: &str) -> String {
+        let pid = self.child.lock().expect("no panic while waiting").id();
+        fs::read_to_string(format!("/proc/{pid}/{file}")).expect("it runs")
+    }
+
     /// The last `lines` of its log, under a heading.
     pub(crate) fn tail(&self, lines: usize) -> String {
         let mut text = Vec::new();
