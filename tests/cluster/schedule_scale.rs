@@ -82,7 +82,7 @@ async fn measured_two_thousand_objects_with_ten_jobs_each() {
     );
     let begun = Timestamp::now();
     // Time to make them, and a minute at rest before the first is due.
-    let first = in_seconds(240);
+    let first = in_seconds(150);
     let burst = Timestamp::from_second(first.as_second() + SPREAD + 30).expect("in range");
     let make = |index: i64| {
         let (widgets, crons) = (widgets.clone(), crons.clone());
