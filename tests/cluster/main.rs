@@ -14,6 +14,7 @@ mod backend;
 mod control_plane;
 mod exporter;
 mod fixtures;
+mod kserve;
 mod kubelet;
 mod pki;
 #[path = "../support/process.rs"]
@@ -21,6 +22,7 @@ mod process;
 #[path = "../support/programs.rs"]
 #[expect(dead_code, reason = "any version of a Prometheus will do here")]
 mod programs;
+mod scaled;
 mod scene;
 #[path = "../support/wait.rs"]
 mod wait;
@@ -30,9 +32,12 @@ mod availability;
 mod backend_faults;
 mod captured;
 mod certificates;
+mod check;
 mod engines;
 mod hpa;
+mod owners;
 mod raw;
+mod reload;
 mod resource_faults;
 mod resource_metrics;
 mod targets;
