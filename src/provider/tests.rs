@@ -305,6 +305,26 @@ async fn a_query_that_keeps_objects_apart_is_asked_once_for_all_and_gives_the_sa
     );
 }
 
+/// As prometheus-adapter's example `cheesy_goodness`, whose query is the same for all and says of nobody whose value it is.
+#[tokio::test]
+async fn a_query_that_names_no_object_has_a_value_for_none() {
+    let rule = "[{seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL, name: {as: all}, resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}, metricsQuery: count(DCGM_CUSTOM_PROCESS_SM_UTIL)}]";
+    let mut world = world(rule);
+    world.scrape(at(0), &[("qwen-a", "0", 20.0), ("other", "1", 40.0)]);
+    for objects in [
+        Objects::Named("qwen-a".into()),
+        Objects::Matching(Selector::default()),
+    ] {
+        let question = MetricQuestion {
+            metric: "all".into(),
+            objects,
+            ..question("")
+        };
+        let error = world.ask(&question, at(1)).await.expect_err("whose?");
+        assert!(error.contains("PodName"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn the_metric_selector_chooses_among_a_pods_series() {
     let mut world = world("");
