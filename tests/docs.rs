@@ -207,6 +207,36 @@ fn the_table_of_rooms_is_the_one_that_is_held() {
 }
 
 #[test]
+fn the_tests_that_hold_the_differences_are_there() {
+    let span = pattern("`([^`]+)`");
+    let page = read("docs/differences.md");
+    let (_, section) = page.split_once("| held by |\n").expect("the table");
+    let rows: Vec<&str> = section
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert_eq!(rows.len(), 12, "{rows:#?}");
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (mut file, mut tests) = (String::new(), 0);
+        for named in span.captures_iter(cells[2]) {
+            if named[1].ends_with(".rs") {
+                file = read(&named[1]);
+                continue;
+            }
+            let test = format!(
+                r"(?m)^ *#\[(tokio::)?test.*\]\n(?: *#\[.*\]\n)? *(async )?fn {}\(\)",
+                &named[1]
+            );
+            assert!(pattern(&test).is_match(&file), "no test {}", &named[1]);
+            tests += 1;
+        }
+        assert!(tests > 0, "{row}");
+    }
+}
+
+#[test]
 fn links_between_documents_lead_to_files() {
     let link = pattern(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)");
     let mut documents: Vec<PathBuf> = [

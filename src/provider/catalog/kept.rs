@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_secs(600);
 /// The most metrics of one rule: a rule that takes everything must not take all memory.
 const OFFERS_PER_RULE: usize = 20_000;
 
+/// What an external rule lacks that is to be kept inside a namespace, and names none.
+pub(in crate::provider) const NO_NAMESPACE: &str = "it does not say which label names the namespace: give it `resources.overrides`, or `resources.namespaced: false` for a metric that is the same for all";
+
 /// The catalog and what it is made from.
 pub(in crate::provider) struct Kept {
     current: ArcSwap<Catalog>,
@@ -374,8 +377,7 @@ impl RuleOffers<Arc<str>, ExternalOffer> {
         let label = namespaced.then(|| self.rule.namespace_label(lookup.mapper));
         let namespace_label = label.flatten();
         let unusable = if namespaced && namespace_label.is_none() {
-            let reason = "it does not say which label names the namespace: give it `resources.overrides`, or `resources.namespaced: false` for a metric that is the same for all";
-            Some(reason.into())
+            Some(NO_NAMESPACE.into())
         } else {
             judgement.unusable
         };
