@@ -158,9 +158,11 @@ impl Provider {
     }
 
     /// Answers by these settings from now on. What they offer is looked up before they count, so that no metric is unknown
-    /// for a moment.
+    /// for a moment; rules that stay as they were keep what they offered, as they would without this.
     pub async fn replace(&self, settings: Settings, now: Timestamp) {
         let ruling = Ruling::new(settings, Arc::clone(&self.engine));
+        let before = self.current.load_full();
+        ruling.catalog.inherit(&before.catalog).await;
         self.look_up(&ruling, false, now).await;
         self.current.store(Arc::new(ruling));
     }

@@ -453,6 +453,44 @@ async fn other_settings_count_at_once_and_keep_what_was_scraped() {
     assert!(gone.is_err(), "no rule offers it any more");
 }
 
+#[tokio::test]
+async fn other_settings_leave_metrics_in_their_grace_to_rules_that_stay() {
+    let moved = "{seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL, name: {as: kept}, resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}, metricsQuery: 'sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)'}";
+    let mut world = world(&format!("[{moved}]"));
+    world.scrape(at(0), &[("qwen-a", "0", 40.0)]);
+    world.provider.refresh(at(1)).await;
+    let World { provider, target } = world;
+    drop(target);
+    provider.refresh(at(30)).await;
+    let compile = |id: &str, text: &str| {
+        let config = serde_saphyr::from_str(text).expect("valid");
+        Arc::new(Rule::compile(id, &config).expect("valid"))
+    };
+    let other = compile("rules[0]", &moved.replace("kept", "other"));
+    let settings = |rules: Vec<Arc<Rule>>| Settings {
+        rules: RuleSet {
+            custom: rules,
+            external: Vec::new(),
+        },
+        default_max_age: Duration::from_secs(45),
+        ..Settings::default()
+    };
+    let rules = vec![other.clone(), compile("rules[1]", moved)];
+    provider.replace(settings(rules), at(60)).await;
+    let catalog = provider.catalog();
+    let offers = catalog.offers();
+    let offers: Vec<(&str, &str)> = offers.map(|it| (&*it.metric, &*it.rule.id)).collect();
+    assert_eq!(offers, [("kept", "rules[1]"), ("kept", "rules[1]")]);
+    provider.refresh(at(602)).await;
+    assert_eq!(
+        provider.catalog().offers().count(),
+        0,
+        "ten minutes, and no more"
+    );
+    provider.replace(settings(vec![other]), at(603)).await;
+    assert_eq!(provider.catalog().offers().count(), 0);
+}
+
 fn of_deployment(name: &str) -> MetricQuestion {
     MetricQuestion {
         resource: GroupResource::core("deployments"),
