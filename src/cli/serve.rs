@@ -127,8 +127,10 @@ impl Serve {
             None => Config::default(),
         };
         let certificate = self.certificate();
+        let tls = self.adapter.tls();
         let (resource_metrics, kubelet) = (self.resource_metrics, self.kubelet);
-        let adapter = self.adapter;
+        let mut adapter = self.adapter;
+        adapter.read_kubeconfig()?;
         let flags = Arc::new(move |config: &mut Config| {
             config.resource_metrics |= resource_metrics;
             kubelet.apply(&mut config.scrape.kubelet);
@@ -145,6 +147,7 @@ impl Serve {
                 .map_or_else(own_service, |service| Ok(service.0))?,
             certificate,
             debug_address: self.debug_address,
+            tls,
             shutdown_delay: self.shutdown_delay_duration,
         };
         super::runtime()?
