@@ -2,6 +2,7 @@
 //! same series, in the same run.
 
 #[path = "support/prometheus.rs"]
+#[expect(dead_code, reason = "another benchmark looks at its process")]
 mod prometheus;
 
 use std::fmt::Write as _;

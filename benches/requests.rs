@@ -3,11 +3,15 @@
 //!
 //! `cargo bench --bench requests`. The server is this program in a process of its own, started with `serve`, with one worker
 //! thread; it is the whole of it but the cluster: TLS, authentication by the front proxy, authorization with its cache,
-//! bounds, rules, PromQL over the store, protobuf.
+//! bounds, rules, PromQL over the store, protobuf. Then the same with the series in a real Prometheus, where there is one
+//! (`make bench`): with the default `freshWithin`, and with none, so that each request asks it.
 #![expect(clippy::print_stdout, reason = "it prints what it measures")]
 
 #[path = "support/cpu.rs"]
 mod cpu;
+#[path = "support/prometheus.rs"]
+#[expect(dead_code, reason = "another benchmark asks it")]
+mod prometheus;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -37,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use cpu::cpu_time;
+use prometheus::Prometheus;
 
 const NAMESPACES: usize = 200;
 const PODS: usize = 8;
@@ -50,6 +55,9 @@ const WORKERS: usize = 16;
 const CONNECTIONS: usize = 4;
 const REQUESTS: usize = 60_000;
 
+/// The preset's rules, for where the preset, which scrapes, is not wanted.
+const RULES: &str = include_str!("../src/rules/presets/dcgm-exporter.yaml");
+
 /// What the server tells its client.
 #[derive(Serialize, Deserialize)]
 struct Opened {
@@ -59,6 +67,14 @@ struct Opened {
     proxy: String,
 }
 
+/// What the server has used so far.
+#[derive(Serialize, Deserialize)]
+struct Used {
+    cpu: Duration,
+    /// Requests to its backend.
+    upstream: u64,
+}
+
 fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -66,20 +82,53 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    if std::env::args().any(|argument| argument == "serve") {
-        runtime.block_on(serve());
-    } else {
-        runtime.block_on(ask());
+    let mut arguments = std::env::args().skip_while(|argument| argument != "serve");
+    if arguments.next().is_some() {
+        runtime.block_on(serve(arguments.next()));
+        return;
+    }
+    runtime.block_on(ask("embedded", REQUESTS, None));
+    let Some(prometheus) = Prometheus::with(&recorded()) else {
+        return;
+    };
+    // Long enough for several intervals of freshness.
+    for (fresh, requests) in [("5s", 6 * REQUESTS), ("0s", REQUESTS / 3)] {
+        let what = format!("Prometheus, freshWithin: {fresh}");
+        let backend = format!(
+            "freshWithin: {fresh}\nscrape: {{presets: []}}\nprometheus: [{{url: '{}'}}]\nrules:\n{RULES}",
+            prometheus.url()
+        );
+        let before = cpu_time(prometheus.process());
+        runtime.block_on(ask(&what, requests, Some(&backend)));
+        let cpu = cpu_time(prometheus.process()) - before;
+        println!("  Prometheus used {cpu:.2?} of CPU for all of it");
     }
 }
 
-async fn serve() {
+/// The series as a Prometheus would have scraped them just now.
+fn recorded() -> String {
+    let mut text = format!("# TYPE {METRIC} gauge\n");
+    let now = Timestamp::now().as_seconds();
+    for namespace in 0..NAMESPACES {
+        for index in 0..PODS {
+            let pod = pod(index);
+            text += &format!(
+                "{METRIC}{{NamespaceName=\"team-{namespace:04}\",PodName=\"{pod}\",UUID=\"{pod}\",gpu=\"{index}\"}} 42.5 {now}\n"
+            );
+        }
+    }
+    text + "# EOF\n"
+}
+
+/// With the series in its own store, or in the backend that this configuration names.
+async fn serve(backend: Option<String>) {
     let now = Timestamp::now();
     let cluster = Authority::generate("cluster", LIFE, now).expect("an authority");
     let proxies = Authority::generate("proxies", LIFE, now).expect("an authority");
     let serving = cluster.serving(&["localhost"], LIFE, now).expect("a pair");
     let Pair { certificate, key } = proxies.client(PROXY, None, LIFE, now).expect("a pair");
-    let config = Config::parse("scrape: {presets: [dcgm-exporter]}\nmaxAge: 1d\n").expect("valid");
+    let source = backend.unwrap_or_else(|| "scrape: {presets: [dcgm-exporter]}\n".to_owned());
+    let config = Config::parse(&format!("maxAge: 1d\n{source}")).expect("valid");
     let core = Core::build(&config, Arc::new(Pods), Arc::new(StaticMapper)).expect("valid");
     let _targets: Vec<TargetWriter> = (0..NAMESPACES).map(|it| scrape(&core, it, now)).collect();
     let authenticator = Arc::new(Authenticator::new(Arc::new(Allowed)));
@@ -124,9 +173,14 @@ async fn serve() {
     };
     println!("{}", serde_json::to_string(&opened).expect("JSON"));
     // A line for each line, until its client is gone.
-    let lines = tokio::task::spawn_blocking(|| {
+    let backends = core.provider.backends();
+    let lines = tokio::task::spawn_blocking(move || {
         for _ in std::io::stdin().lines().map_while(Result::ok) {
-            println!("{}", cpu_time().as_millis());
+            let used = Used {
+                cpu: cpu_time("self"),
+                upstream: backends.iter().map(|backend| backend.requests()).sum(),
+            };
+            println!("{}", serde_json::to_string(&used).expect("JSON"));
         }
     });
     lines.await.expect("no panic");
@@ -206,10 +260,11 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> (Self, Opened) {
+    fn start(backend: Option<&str>) -> (Self, Opened) {
         let program = std::env::current_exe().expect("this program");
         let mut process = Command::new(program)
             .arg("serve")
+            .args(backend)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -221,11 +276,11 @@ impl Server {
         (Self { process, lines }, opened)
     }
 
-    fn cpu_time(&mut self) -> Duration {
+    fn used(&mut self) -> Used {
         let input = self.process.stdin.as_mut().expect("it is piped");
         writeln!(input).expect("it listens");
-        let millis = self.lines.next().expect("a line").expect("readable");
-        Duration::from_millis(millis.parse().expect("a number"))
+        let used = self.lines.next().expect("a line").expect("readable");
+        serde_json::from_str(&used).expect("JSON")
     }
 }
 
@@ -236,8 +291,8 @@ impl Drop for Server {
     }
 }
 
-async fn ask() {
-    let (mut server, opened) = Server::start();
+async fn ask(what: &str, requests: usize, backend: Option<&str>) {
+    let (mut server, opened) = Server::start(backend);
     let clients: Vec<reqwest::Client> = (0..CONNECTIONS).map(|_| client(&opened)).collect();
     let port = opened.address.port();
     let next = AtomicUsize::new(0);
@@ -268,16 +323,18 @@ async fn ask() {
     };
     join_all((0..WORKERS).map(|index| worker(index, 2 * NAMESPACES))).await;
     next.store(0, Ordering::Relaxed);
-    let (cpu, started) = (server.cpu_time(), Instant::now());
-    let took = join_all((0..WORKERS).map(|index| worker(index, REQUESTS))).await;
-    let (elapsed, cpu) = (started.elapsed(), server.cpu_time() - cpu);
+    let (before, started) = (server.used(), Instant::now());
+    let took = join_all((0..WORKERS).map(|index| worker(index, requests))).await;
+    let (elapsed, after) = (started.elapsed(), server.used());
+    let (cpu, upstream) = (after.cpu - before.cpu, after.upstream - before.upstream);
     let mut took: Vec<Duration> = took.into_iter().flatten().collect();
     took.sort_unstable();
     let (median, late) = (took[took.len() / 2], took[took.len() * 99 / 100]);
     println!(
-        "{REQUESTS} requests in {NAMESPACES} namespaces of {PODS} pods, {WORKERS} at a time: {:.0} a second, {:.1} µs of the server's CPU each; median {median:.2?}, p99 {late:.2?}",
-        REQUESTS as f64 / elapsed.as_secs_f64(),
-        cpu.as_secs_f64() * 1e6 / REQUESTS as f64,
+        "{what}: {requests} requests in {NAMESPACES} namespaces of {PODS} pods, {WORKERS} at a time: {:.0} a second, {:.1} µs of the server's CPU each; median {median:.2?}, p99 {late:.2?}; {upstream} requests upstream in {elapsed:.1?}, {:.1} for 1,000",
+        requests as f64 / elapsed.as_secs_f64(),
+        cpu.as_secs_f64() * 1e6 / requests as f64,
+        upstream as f64 * 1e3 / requests as f64,
     );
 }
 

@@ -4,6 +4,7 @@
 //! memory by one writer each and read as snapshots; a failed watch or request never empties what is already known.
 //! The long-running parts are values with `async fn run(self, CancellationToken)`, which the caller spawns.
 
+pub mod access;
 pub mod connect;
 pub mod custom;
 pub mod discovery;
@@ -24,6 +25,7 @@ pub mod trust;
 #[cfg(test)]
 pub(crate) mod fake_api;
 
+pub use access::{AccessError, access};
 pub use connect::{ConnectError, connect};
 pub use follow::{Follow, Health};
 pub use mapper::{StaticMapper, discover, discover_once};

@@ -162,9 +162,11 @@ impl Provider {
     }
 
     /// Answers by these settings from now on. What they offer is looked up before they count, so that no metric is unknown
-    /// for a moment.
+    /// for a moment; rules that stay as they were keep what they offered, as they would without this.
     pub async fn replace(&self, settings: Settings, now: Timestamp) {
         let ruling = Ruling::new(settings, Arc::clone(&self.engine));
+        let before = self.current.load_full();
+        ruling.catalog.inherit(&before.catalog).await;
         self.look_up(&ruling, false, now).await;
         self.current.store(Arc::new(ruling));
     }
@@ -222,7 +224,15 @@ impl Provider {
             [&rules.custom, &rules.external].map(|it| it.iter().map(Arc::as_ref));
         let mut warnings = crate::rules::lint(custom, interval, asks_once_for_all);
         // An external metric is of no object: there is nothing to be asked about one by one.
-        warnings.extend(crate::rules::lint(external, interval, |_| true));
+        warnings.extend(crate::rules::lint(external.clone(), interval, |_| true));
+        let mapper = self.mapper.as_ref();
+        let nowhere =
+            external.filter(|rule| rule.is_namespaced() && rule.namespace_label(mapper).is_none());
+        warnings.extend(nowhere.map(|rule| Warning {
+            rule: Arc::clone(&rule.id),
+            path: format!("{}.resources", rule.id),
+            message: format!("{}; each request for it is refused", catalog::NO_NAMESPACE),
+        }));
         warnings
     }
 

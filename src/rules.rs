@@ -53,6 +53,7 @@ pub struct Rule {
     naming: Naming,
     association: Association,
     template: Template,
+    definition: DiscoveryRule,
 }
 
 /// What a query is asked for.
@@ -120,9 +121,15 @@ impl Rule {
                 naming,
                 association,
                 template,
+                definition: config.clone(),
             }),
             _ => Err(faults),
         }
+    }
+
+    /// Whether both stand in the configuration in the same words, wherever that is.
+    pub fn is_defined_as(&self, other: &Self) -> bool {
+        self.definition == other.definition
     }
 
     /// What the metric of this series is called; `None` where the rule leaves the series out.

@@ -12,9 +12,11 @@ mod listen;
 mod metrics;
 pub mod pki;
 mod protection;
+mod terms;
 
 pub use certificate::{CertificateError, CertificateFiles, ServingCertificate};
 pub use identity::guarded;
 pub use listen::{Admission, Drain, Listen, Running, ServeError, serve, serve_plain};
 pub use metrics::{Refusal, ServerMetrics};
 pub use protection::{Protection, protected};
+pub use terms::TlsTerms;

@@ -232,6 +232,37 @@ fn the_table_of_rooms_is_the_one_that_is_held() {
 }
 
 #[test]
+fn the_tests_that_hold_the_differences_are_there() {
+    let span = pattern("`([^`]+)`");
+    let page = read("docs/differences.md");
+    let tables: Vec<Vec<&str>> = page
+        .split("| held by |\n")
+        .skip(1)
+        .map(|table| table.lines().skip(1))
+        .map(|rows| rows.take_while(|line| line.starts_with('|')).collect())
+        .collect();
+    let lengths: Vec<usize> = tables.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [12, 13], "{tables:#?}");
+    for row in tables.into_iter().flatten() {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (mut file, mut tests) = (String::new(), 0);
+        for named in span.captures_iter(cells[2]) {
+            if named[1].ends_with(".rs") {
+                file = read(&named[1]);
+                continue;
+            }
+            let test = format!(
+                r"(?m)^ *#\[(tokio::)?test.*\]\n(?: *#\[.*\]\n)? *(async )?fn {}\(",
+                &named[1]
+            );
+            assert!(pattern(&test).is_match(&file), "no test {}", &named[1]);
+            tests += 1;
+        }
+        assert!(tests > 0, "{row}");
+    }
+}
+
+#[test]
 fn links_between_documents_lead_to_files() {
     let link = pattern(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)");
     let mut documents: Vec<PathBuf> = [

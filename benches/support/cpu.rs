@@ -1,10 +1,11 @@
 //! How much CPU a process takes.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-/// What this process has used.
-pub(crate) fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+/// What a process, by its number or `self`, has used.
+pub(crate) fn cpu_time(process: impl Display) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux");
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest);
     let ticks = fields.map(|rest| {
         let numbers = rest.split_whitespace().skip(11).take(2);

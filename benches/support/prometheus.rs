@@ -88,6 +88,16 @@ impl Prometheus {
         this
     }
 
+    /// Where it is asked.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     fn is_ready(&self) -> bool {
         let ready = self.client.get(format!("{}/-/ready", self.url)).send();
         self.runtime

@@ -31,7 +31,7 @@ use crate::schedule::status::Defaults;
 use crate::server::pki::PkiError;
 use crate::server::{
     Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
-    ServingCertificate,
+    ServingCertificate, TlsTerms,
 };
 use crate::telemetry::Reloads;
 
@@ -88,6 +88,8 @@ pub struct Settings {
     pub certificate: CertificateSource,
     /// An address of loopback to serve for debugging, without TLS and authentication.
     pub debug_address: Option<SocketAddr>,
+    /// Which TLS is spoken to clients.
+    pub tls: TlsTerms,
     /// How long to go on serving after the signal to stop, until the endpoints know.
     pub shutdown_delay: Duration,
 }
@@ -210,7 +212,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let listen = Listen {
         address: settings.address,
         certificate,
-        admission: Admission::default(),
+        admission: Admission {
+            tls: settings.tls.clone(),
+            ..Admission::default()
+        },
         draining: CancellationToken::new(),
         metrics: ServerMetrics::default(),
     };

@@ -8,10 +8,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tracing::warn;
 
+use crate::cluster::{self, AccessError};
 use crate::config::prometheus::{Backend, Method};
 use crate::config::scrape::ScrapeConfig;
-use crate::config::scrape::http::{Authorization, Secret};
+use crate::config::scrape::http::{Authorization, HttpConfig, Secret};
 use crate::config::{Compat, Config};
+use crate::server::TlsTerms;
 
 use super::serve::duration;
 
@@ -28,6 +30,16 @@ pub(super) struct AdapterFlags {
     /// Show the service account's token to Prometheus, and trust the cluster's authority.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set, hide_default_value = true)]
     prometheus_auth_incluster: bool,
+    /// A kubeconfig whose current context says whom to trust and as whom to come to Prometheus; the server is the URL's.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "prometheus_auth_incluster"
+    )]
+    prometheus_auth_config: Option<PathBuf>,
+    /// What it says, once it has been read.
+    #[arg(skip)]
+    access: HttpConfig,
     /// The authorities that vouch for Prometheus.
     #[arg(long, value_name = "FILE")]
     prometheus_ca_file: Option<PathBuf>,
@@ -64,6 +76,12 @@ pub(super) struct AdapterFlags {
     /// Secret, and no caBundle is written, unless there are files apiserver.crt and apiserver.key.
     #[arg(long, value_name = "FOLDER", conflicts_with = "tls_cert_file")]
     pub(super) cert_dir: Option<PathBuf>,
+    /// The oldest version of TLS that is spoken to clients; none before 1.2 is.
+    #[arg(long, value_name = "VERSION")]
+    tls_min_version: Option<TlsVersion>,
+    /// The cipher suites of TLS 1.2 that are spoken to clients, by commas; those of TLS 1.3 stay, as in Go.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    tls_cipher_suites: Vec<String>,
     /// Values as this adapter computes them: compat of the configuration.
     #[arg(long, value_name = "ADAPTER")]
     compat: Option<CompatName>,
@@ -86,6 +104,19 @@ enum Verb {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum CompatName {
     PrometheusAdapter,
+}
+
+/// As Go calls them, in kube-apiserver's flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TlsVersion {
+    #[value(name = "VersionTLS10")]
+    Tls10,
+    #[value(name = "VersionTLS11")]
+    Tls11,
+    #[value(name = "VersionTLS12")]
+    Tls12,
+    #[value(name = "VersionTLS13")]
+    Tls13,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -124,8 +155,6 @@ unused! {
     discovery_interval, "discovery-interval", "new resources are found by themselves";
     client_qps, "client-qps", "objects come from watches, not from requests";
     client_burst, "client-burst", "objects come from watches, not from requests";
-    cipher_suites, "tls-cipher-suites", "only suites with forward secrecy and authenticated encryption are spoken";
-    tls_min, "tls-min-version", "TLS 1.2 is the oldest that is spoken, whatever is given here";
     sni, "tls-sni-cert-key", "one certificate is shown to all";
     max_streams, "http2-max-streams-per-connection", "streams are bounded already";
     address_sharing, "permit-address-sharing", "a new replica has an address of its own";
@@ -174,8 +203,37 @@ impl AdapterFlags {
         self.v.map(|v| if v >= 6 { "debug" } else { "info" })
     }
 
+    /// Which TLS is to be spoken to clients.
+    pub(super) fn tls(&self) -> TlsTerms {
+        let suites = &self.tls_cipher_suites;
+        TlsTerms {
+            only_tls13: self.tls_min_version == Some(TlsVersion::Tls13),
+            suites: (!suites.is_empty()).then(|| suites.clone()),
+        }
+    }
+
+    /// Reads the kubeconfig with the access to Prometheus, if there is one.
+    pub(super) fn read_kubeconfig(&mut self) -> Result<(), AccessError> {
+        if let Some(path) = &self.prometheus_auth_config {
+            self.access = cluster::access(path)?;
+        }
+        Ok(())
+    }
+
     /// Tells of the flags that do nothing.
     pub(super) fn warn(&self) {
+        let tls = self.tls();
+        let suites = tls.unknown();
+        if !suites.is_empty() {
+            let suites = suites.join(",");
+            warn!(
+                suites,
+                "cipher suites that are not spoken here, only ones with forward secrecy and authenticated encryption are"
+            );
+        }
+        if let Some(TlsVersion::Tls10 | TlsVersion::Tls11) = self.tls_min_version {
+            warn!("TLS 1.2 is the oldest that is spoken, whatever --tls-min-version says");
+        }
         for (flag, reason) in self.unused.given() {
             warn!(flag, reason, "flag of prometheus-adapter does nothing here");
         }
@@ -195,8 +253,12 @@ impl AdapterFlags {
         if config.scrape == ScrapeConfig::default() {
             config.scrape.presets = Vec::new();
         }
+        let access = self.access.clone();
         let mut backend = Backend {
             url: vec![url.clone()],
+            basic_auth: access.basic_auth,
+            authorization: access.authorization,
+            tls_config: access.tls,
             ..Backend::default()
         };
         let incluster = self.prometheus_auth_incluster;
@@ -207,14 +269,18 @@ impl AdapterFlags {
                 credentials_file: Some(file),
                 ..Authorization::default()
             });
+            backend.basic_auth = None;
         }
         let tls = &mut backend.tls_config;
         let authority = self.prometheus_ca_file.clone();
-        tls.ca_file = authority.or_else(|| in_account("ca.crt"));
-        tls.cert_file
-            .clone_from(&self.prometheus_client_tls_cert_file);
-        tls.key_file
-            .clone_from(&self.prometheus_client_tls_key_file);
+        if let Some(file) = authority.or_else(|| in_account("ca.crt")) {
+            (tls.ca, tls.ca_file) = (None, Some(file));
+        }
+        let pair = self.prometheus_client_tls_cert_file.clone();
+        if let Some((cert, key)) = pair.zip(self.prometheus_client_tls_key_file.clone()) {
+            (tls.cert, tls.cert_file) = (None, Some(cert));
+            (tls.key, tls.key_file) = (None, Some(key));
+        }
         backend.headers = self.headers();
         if let Some(verb) = self.prometheus_verb {
             backend.http_method = match verb {
@@ -275,12 +341,16 @@ mod tests {
     /// The arguments of prometheus-adapter's own manifests, and of its Helm chart.
     #[test]
     fn the_arguments_of_an_installation_are_taken_as_they_are() {
-        let manifests = "x --cert-dir=/var/run/serving-cert --metrics-relist-interval=1m --prometheus-url=https://prometheus.monitoring.svc:9090/ --tls-cipher-suites=TLS_AES_128_GCM_SHA256";
+        let manifests = "x --cert-dir=/var/run/serving-cert --metrics-relist-interval=1m --prometheus-url=https://prometheus.monitoring.svc:9090/ --tls-cipher-suites=TLS_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,TLS_RSA_WITH_AES_128_GCM_SHA256";
         let of_manifests = config(manifests);
         let backend = &of_manifests.prometheus[0];
         assert_eq!(backend.url, ["https://prometheus.monitoring.svc:9090/"]);
         assert_eq!(backend.series_interval, Duration::from_secs(60));
         assert!(of_manifests.scrape.presets.is_empty());
+        let line = Line::try_parse_from(manifests.split(' ')).expect(manifests);
+        let tls = line.flags.tls();
+        assert_eq!(tls.unknown(), ["TLS_RSA_WITH_AES_128_GCM_SHA256"]);
+        assert!(!tls.only_tls13);
         let chart = "x /adapter --cert-dir=/tmp/cert --prometheus-url=http://prometheus.default.svc:9090 --metrics-relist-interval=1m --v=4 --logtostderr=true --profiling=false --authorization-always-allow-paths=/healthz,/readyz";
         let line = Line::try_parse_from(chart.split(' ')).expect(chart);
         let given: Vec<&str> = line.flags.unused.given().iter().map(|it| it.0).collect();
@@ -325,6 +395,58 @@ mod tests {
             .collect();
         assert_eq!(shown, [("bux", "baz=23"), ("foo", "bar,baz"), ("x", "")]);
         assert_eq!(config("x --metrics-relist-interval=1m"), Config::default());
+    }
+
+    #[test]
+    fn the_oldest_tls_is_as_it_is_called_in_go() {
+        for (version, only_tls13) in [
+            ("VersionTLS13", true),
+            ("VersionTLS12", false),
+            ("VersionTLS10", false),
+        ] {
+            let flag = format!("--tls-min-version={version}");
+            let line = Line::parse_from(["x", &flag]);
+            assert_eq!(line.flags.tls().only_tls13, only_tls13, "{version}");
+            assert_eq!(line.flags.tls().suites, None);
+        }
+        assert!(Line::try_parse_from(["x", "--tls-min-version=TLS13"]).is_err());
+    }
+
+    #[test]
+    fn a_kubeconfig_says_how_to_come_to_prometheus_and_other_flags_say_more() {
+        let file = format!(
+            "gpu-metrics-adapter-{}-flags.kubeconfig",
+            std::process::id()
+        );
+        let path = std::env::temp_dir().join(file);
+        let kubeconfig = "current-context: a\ncontexts: [{name: a, context: {cluster: c, user: u}}]\n\
+            clusters: [{name: c, cluster: {server: 'https://kube', certificate-authority: /ca}}]\n\
+            users: [{name: u, user: {token: t, client-certificate: /c, client-key: /k}}]\n";
+        std::fs::write(&path, kubeconfig).expect("a temporary file");
+        let backend = |more: &[&str]| {
+            let kubeconfig = format!("--prometheus-auth-config={}", path.display());
+            let line = ["x", "--prometheus-url=https://p", &kubeconfig];
+            let mut line = Line::parse_from(line.iter().chain(more));
+            line.flags.read_kubeconfig().expect("access");
+            let mut config = Config::default();
+            line.flags.apply(&mut config);
+            assert_eq!(config.validate(), []);
+            config.prometheus.remove(0)
+        };
+        let plain = backend(&[]);
+        assert_eq!(plain.url, ["https://p"]);
+        assert_eq!(plain.tls_config.ca_file, Some("/ca".into()));
+        assert_eq!(plain.tls_config.key_file, Some("/k".into()));
+        let token = plain.authorization.and_then(|it| it.credentials);
+        assert_eq!(token.expect("a token").expose(), "t");
+        let other = backend(&["--prometheus-ca-file=/other", "--prometheus-token-file=/t"]);
+        assert_eq!(other.tls_config.ca_file, Some("/other".into()));
+        let authorization = other.authorization.expect("a token");
+        assert_eq!(authorization.credentials, None);
+        assert_eq!(authorization.credentials_file, Some("/t".into()));
+        std::fs::remove_file(&path).expect("removed");
+        let both = "x --prometheus-auth-incluster --prometheus-auth-config=/k";
+        assert!(Line::try_parse_from(both.split(' ')).is_err());
     }
 
     #[test]

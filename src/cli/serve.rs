@@ -131,9 +131,11 @@ impl Serve {
             None => Config::default(),
         };
         let certificate = self.certificate();
+        let tls = self.adapter.tls();
         let (resource_metrics, kubelet) = (self.resource_metrics, self.kubelet);
         let schedules = self.schedules;
-        let adapter = self.adapter;
+        let mut adapter = self.adapter;
+        adapter.read_kubeconfig()?;
         let flags = Arc::new(move |config: &mut Config| {
             config.resource_metrics |= resource_metrics;
             config.schedules.enabled |= schedules;
@@ -151,6 +153,7 @@ impl Serve {
                 .map_or_else(own_service, |service| Ok(service.0))?,
             certificate,
             debug_address: self.debug_address,
+            tls,
             shutdown_delay: self.shutdown_delay_duration,
         };
         super::runtime()?

@@ -354,6 +354,11 @@ mod tests {
             "{:?}",
             api.requests()
         );
+        let before = api.requests().len();
+        for _ in 0..100 {
+            assert_eq!(pods(&objects, "prod"), ["a"]);
+        }
+        assert_eq!(api.requests().len(), before, "nothing is asked for a list");
         cancel.cancel();
     }
 

@@ -13,7 +13,7 @@ use crate::model::objects::{GroupResource, ResourceKind};
 use crate::model::time::Timestamp;
 use crate::rules::Rule;
 
-pub(super) use kept::{Kept, example};
+pub(super) use kept::{Kept, NO_NAMESPACE, example};
 
 /// A metric that a rule offers for a resource.
 #[derive(Clone, Debug)]

@@ -305,6 +305,26 @@ async fn a_query_that_keeps_objects_apart_is_asked_once_for_all_and_gives_the_sa
     );
 }
 
+/// As prometheus-adapter's example `cheesy_goodness`, whose query is the same for all and says of nobody whose value it is.
+#[tokio::test]
+async fn a_query_that_names_no_object_has_a_value_for_none() {
+    let rule = "[{seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL, name: {as: all}, resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}, metricsQuery: count(DCGM_CUSTOM_PROCESS_SM_UTIL)}]";
+    let mut world = world(rule);
+    world.scrape(at(0), &[("qwen-a", "0", 20.0), ("other", "1", 40.0)]);
+    for objects in [
+        Objects::Named("qwen-a".into()),
+        Objects::Matching(Selector::default()),
+    ] {
+        let question = MetricQuestion {
+            metric: "all".into(),
+            objects,
+            ..question("")
+        };
+        let error = world.ask(&question, at(1)).await.expect_err("whose?");
+        assert!(error.contains("PodName"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn the_metric_selector_chooses_among_a_pods_series() {
     let mut world = world("");
@@ -431,6 +451,44 @@ async fn other_settings_count_at_once_and_keep_what_was_scraped() {
     assert!(world.ask(&doubled, at(11)).await.is_err(), "too old by now");
     let gone = world.ask(&question("app=qwen"), at(3)).await;
     assert!(gone.is_err(), "no rule offers it any more");
+}
+
+#[tokio::test]
+async fn other_settings_leave_metrics_in_their_grace_to_rules_that_stay() {
+    let moved = "{seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL, name: {as: kept}, resources: {overrides: {NamespaceName: {resource: namespace}, PodName: {resource: pod}}}, metricsQuery: 'sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)'}";
+    let mut world = world(&format!("[{moved}]"));
+    world.scrape(at(0), &[("qwen-a", "0", 40.0)]);
+    world.provider.refresh(at(1)).await;
+    let World { provider, target } = world;
+    drop(target);
+    provider.refresh(at(30)).await;
+    let compile = |id: &str, text: &str| {
+        let config = serde_saphyr::from_str(text).expect("valid");
+        Arc::new(Rule::compile(id, &config).expect("valid"))
+    };
+    let other = compile("rules[0]", &moved.replace("kept", "other"));
+    let settings = |rules: Vec<Arc<Rule>>| Settings {
+        rules: RuleSet {
+            custom: rules,
+            external: Vec::new(),
+        },
+        default_max_age: Duration::from_secs(45),
+        ..Settings::default()
+    };
+    let rules = vec![other.clone(), compile("rules[1]", moved)];
+    provider.replace(settings(rules), at(60)).await;
+    let catalog = provider.catalog();
+    let offers = catalog.offers();
+    let offers: Vec<(&str, &str)> = offers.map(|it| (&*it.metric, &*it.rule.id)).collect();
+    assert_eq!(offers, [("kept", "rules[1]"), ("kept", "rules[1]")]);
+    provider.refresh(at(602)).await;
+    assert_eq!(
+        provider.catalog().offers().count(),
+        0,
+        "ten minutes, and no more"
+    );
+    provider.replace(settings(vec![other]), at(603)).await;
+    assert_eq!(provider.catalog().offers().count(), 0);
 }
 
 fn of_deployment(name: &str) -> MetricQuestion {

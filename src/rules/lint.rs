@@ -2,10 +2,11 @@
 //!
 //! Judged by the text of rules alone: which series there are decides whether it matters.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use promql_parser::label::MatchOp;
+use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector, token};
 use regex::Regex;
 
@@ -182,8 +183,28 @@ fn exact_name(selector: &VectorSelector) -> Option<String> {
         .or_else(|| is_exact().map(|matcher| matcher.value.clone()))
 }
 
+/// The matchers of a selector, in whatever order and with whatever anchors they are written: an expression always has to match
+/// a whole value.
+fn conditions(selector: &VectorSelector) -> BTreeSet<(&str, String, &str)> {
+    let matchers = selector.matchers.matchers.iter();
+    let conditions = matchers.map(|Matcher { op, name, value }| {
+        let value = match op {
+            MatchOp::Equal | MatchOp::NotEqual => value,
+            MatchOp::Re(_) | MatchOp::NotRe(_) => unanchored(value),
+        };
+        (name.as_str(), op.to_string(), value)
+    });
+    conditions.collect()
+}
+
+fn unanchored(pattern: &str) -> &str {
+    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+    let end = pattern.strip_suffix('$');
+    end.filter(|rest| !rest.ends_with('\\')).unwrap_or(pattern)
+}
+
 /// Whether both rules offer one metric for one resource, as far as that shows: they name the same series, or one names a
-/// series that the other lets through.
+/// series that the other lets through, or one asks for what the other does and for nothing else.
 fn overlap(a: &Rule, b: &Rule) -> bool {
     if !a.association.shares_resource(&b.association) {
         return false;
@@ -207,6 +228,12 @@ fn overlap(a: &Rule, b: &Rule) -> bool {
                 && offered.is_some()
                 && offered == b.metric_name(&name)
         }
-        None => a.series_query == b.series_query && a.naming.is_same(&b.naming),
+        None => {
+            let (first_of, second_of) = (conditions(&first), conditions(&second));
+            let within = first_of.is_subset(&second_of) || second_of.is_subset(&first_of);
+            within
+                && first.matchers.or_matchers == second.matchers.or_matchers
+                && a.naming.is_same(&b.naming)
+        }
     }
 }

@@ -34,6 +34,7 @@ use tracing::debug;
 
 use super::certificate::ServingCertificate;
 use super::metrics::{Refusal, ServerMetrics};
+use super::terms::TlsTerms;
 
 /// The largest header block of a request, in bytes.
 const HEADER_BYTES: u32 = 64 * 1024;
@@ -53,11 +54,13 @@ pub struct Listen {
     pub metrics: ServerMetrics,
 }
 
-/// Bounds on connections.
+/// Terms and bounds of connections.
 #[derive(Clone, Debug)]
 pub struct Admission {
     /// Connections that may be open at a time; more are closed at once.
     pub connections: usize,
+    /// Which TLS is spoken.
+    pub tls: TlsTerms,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long the first request may let itself be waited for.
@@ -77,6 +80,7 @@ impl Default for Admission {
     fn default() -> Self {
         Self {
             connections: 4096,
+            tls: TlsTerms::default(),
             handshake: Duration::from_secs(10),
             first_request: Duration::from_secs(32),
             request_head: Duration::from_secs(32),
@@ -144,7 +148,7 @@ pub async fn serve(listen: Listen, router: Router) -> Result<Running, ServeError
         draining,
         metrics,
     } = listen;
-    let tls = tls_config(certificate).map_err(ServeError::Tls)?;
+    let tls = tls_config(certificate, &admission.tls).map_err(ServeError::Tls)?;
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(tls)))
         .handshake_timeout(admission.handshake)
         .acceptor(Door::new(&admission, &metrics));
@@ -264,10 +268,15 @@ impl Drop for Running {
     }
 }
 
-fn tls_config(certificate: ServingCertificate) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+fn tls_config(
+    certificate: ServingCertificate,
+    terms: &TlsTerms,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut provider = aws_lc_rs::default_provider();
+    terms.restrict(&mut provider);
+    let provider = Arc::new(provider);
     let mut config = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(terms.versions())?
         .with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
         .with_cert_resolver(Arc::new(certificate));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

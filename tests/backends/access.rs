@@ -63,10 +63,24 @@ async fn a_token_is_had_once_and_again_where_it_does_not_count() {
         "freshWithin: 0s\nprometheus: [{{url: '{url}', oauth2: {{client_id: me, client_secret: s, scopes: [a, b], token_url: '{url}/token'}}}}]\n{RULES}"
     ));
     assert_eq!(ask(&core).await, Ok(three("7")));
-    assert_eq!(sent(&server, "authorization"), "Bearer fresh");
+    assert_eq!(sent(&server, "authorization"), "Bearer fresh-1");
     let (headers, form) = server.last("/token");
     assert_eq!(headers["authorization"], "Basic bWU6cw==");
     assert_eq!(form, "grant_type=client_credentials&scope=a+b");
+    assert_eq!(ask(&core).await, Ok(three("7")));
+    assert_eq!(
+        sent(&server, "authorization"),
+        "Bearer fresh-1",
+        "it is good for an hour"
+    );
+    // Revoked before its time: who asks meanwhile does not notice.
+    server.set(Mode::Only("Bearer fresh-2"));
+    assert_eq!(ask(&core).await, Ok(three("7")));
+    assert_eq!(sent(&server, "authorization"), "Bearer fresh-2");
+    // Nor may another token help: it is the answer then.
+    server.set(Mode::Only("Bearer else"));
+    let error = ask(&core).await.expect_err("refused");
+    assert!(error.contains("answers 401"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +91,9 @@ async fn a_query_says_how_old_samples_may_be() {
         server.url()
     ));
     assert_eq!(ask(&core).await, Ok(three("7")));
-    let (_, form) = server.last("/api/v1/query");
+    let (headers, form) = server.last("/api/v1/query");
+    // In a body, which may be longer than a URL.
+    assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
     for part in [
         "query=sum%28util%7Bnamespace%3D%22default%22%7D%29+by+%28pod%29",
         "&lookback_delta=45.000&max_lookback=45.000&nocache=1",

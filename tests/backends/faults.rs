@@ -223,6 +223,26 @@ async fn a_replica_that_hangs_is_passed_over_within_the_question_and_then_left_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rule_whose_lookup_is_refused_from_the_start_takes_no_metric_from_the_others() {
+    let server = Server::start(Mode::Except("other"));
+    let rules = RULES.replace("rules:\n", "");
+    let core = core(&format!(
+        "prometheus: [{{url: '{}'}}]\nrules:\n{}{rules}",
+        server.url(),
+        rules.replace("util", "other")
+    ));
+    core.provider.refresh(Timestamp::now()).await;
+    assert_eq!(ask(&core).await, Ok(three("7")));
+    let catalog = core.provider.catalog();
+    let [other, util] = catalog.rules() else {
+        panic!("{:?}", catalog.rules())
+    };
+    let error = other.error.as_deref().unwrap_or_default();
+    assert!(error.ends_with("execution: too many series"), "{error}");
+    assert_eq!((util.offers, &util.error), (2, &None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_hangs_delays_the_rules_of_no_other() {
     let (hangs, good) = (Server::start(Mode::Hang), Server::start(Mode::Value(7.0)));
     let rules = RULES.replace("rules:\n", "");

@@ -19,6 +19,10 @@ use tokio::runtime::Runtime;
 pub(crate) enum Mode {
     /// This value for the pods p0, p1 and p2.
     Value(f64),
+    /// 7 to whoever shows this `Authorization`, and 401 to others.
+    Only(&'static str),
+    /// 7, and 422 to whoever asks for a series of this name.
+    Except(&'static str),
     /// This body, with this status and content type.
     Text(u16, &'static str, &'static str),
     /// Nothing, ever.
@@ -33,6 +37,7 @@ pub(crate) enum Mode {
 pub(crate) struct Counts {
     pub(crate) queries: AtomicUsize,
     pub(crate) lookups: AtomicUsize,
+    pub(crate) tokens: AtomicUsize,
 }
 
 struct Shared {
@@ -138,9 +143,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .seen
         .lock()
         .unwrap()
-        .push((path.clone(), parts.headers, parameters));
+        .push((path.clone(), parts.headers.clone(), parameters.clone()));
     if path == "/token" {
-        return json(200, "{\"access_token\":\"fresh\",\"expires_in\":3600}");
+        let number = 1 + shared.counts.tokens.fetch_add(1, Ordering::Relaxed);
+        let token = format!("{{\"access_token\":\"fresh-{number}\",\"expires_in\":3600}}");
+        return json(200, token);
     }
     let is_query = path.ends_with("/api/v1/query");
     let count = if is_query {
@@ -150,7 +157,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     count.fetch_add(1, Ordering::Relaxed);
     let mode = shared.mode.lock().unwrap().clone();
+    let mode = match mode {
+        Mode::Only(shown) if parts.headers["authorization"] == shown => Mode::Value(7.0),
+        Mode::Only(_) => Mode::Text(401, "text/plain", "no"),
+        Mode::Except(name) if !parameters.contains(name) => Mode::Value(7.0),
+        Mode::Except(_) => Mode::Text(422, "application/json", REFUSAL),
+        other => other,
+    };
     match mode {
+        Mode::Only(_) | Mode::Except(_) => unreachable!("replaced above"),
         Mode::Value(value) if is_query => json(200, vector(value)),
         Mode::Value(_) => json(200, SERIES),
         Mode::Text(status, kind, text) => Response::builder()
@@ -183,6 +198,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         }
     }
 }
+
+const REFUSAL: &str = r#"{"status":"error","errorType":"execution","error":"too many series"}"#;
 
 const SERIES: &str = r#"{"status":"success","data":[{"__name__":"util","namespace":"default","pod":"p0"},{"__name__":"util","namespace":"default","pod":"p1","empty":""}]}"#;
 

@@ -133,6 +133,59 @@ fn over_a_page_it_is_told_what_each_rule_offers() {
     assert_eq!(code, Some(1));
 }
 
+/// The faults of `docs/sample-config.yaml` of prometheus-adapter: quotes within quotes, commas after the last brace of a line,
+/// a key that is none.
+#[test]
+fn what_is_wrong_with_prometheus_adapters_sample_is_told_with_its_place() {
+    for (text, place) in [
+        (
+            "rules:\n- seriesQuery: foo\n  metricsQuery: \"sum(rate(<<.Series>>{container!=\"POD\"}[2m])) by (<<.GroupBy>>)\"\n",
+            "line 3",
+        ),
+        (
+            "rules:\n- seriesQuery: foo\n  resources:\n    overrides:\n      namespace: {resource: \"namespace\"},\n      pod: {resource: \"pod\"},\n",
+            "line 5",
+        ),
+        (
+            "rules:\n- seriesQuery: foo\n  metricQuery: count(foo)\n",
+            "unknown field `metricQuery`",
+        ),
+    ] {
+        let file = Temporary::new("sample.yaml", text);
+        let (code, output) = check(&[file.path()]);
+        assert!(output.contains(place), "{text}{output}");
+        assert_eq!(code, Some(78), "{text}{output}");
+    }
+}
+
+/// And what is left when that is mended: its first external rule says nothing of namespaces, which nothing complains of there
+/// before each request is answered with 500.
+#[test]
+fn an_external_rule_that_no_request_can_use_is_told_before_there_are_any() {
+    let file = Temporary::new(
+        "external.yaml",
+        r#"
+scrape: {presets: []}
+externalRules:
+- seriesQuery: '{__name__="queue_consumer_lag",name!=""}'
+  metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>}) by (name)
+- seriesQuery: '{__name__="queue_depth",topic!=""}'
+  metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>}) by (name)
+  resources: {namespaced: false}
+"#,
+    );
+    let (code, output) = check(&[file.path()]);
+    let (first, warnings) = output.split_once("externalRules[1]: ok\n").expect("both");
+    assert_eq!(first, "externalRules[0]: ok\n");
+    assert!(
+        warnings.starts_with(
+            "externalRules[0].resources: warning: it does not say which label names the namespace"
+        ),
+        "{warnings}"
+    );
+    assert_eq!((warnings.lines().count(), code), (1, Some(0)), "{warnings}");
+}
+
 #[test]
 fn what_is_seldom_meant_is_warned_of() {
     let rules = Temporary::new(

@@ -33,6 +33,8 @@ pub(crate) const API_SERVICES: [&str; 2] = [
 const RESOURCE_API_SERVICES: [&str; 2] = ["v1beta1.metrics.k8s.io", "v1.metrics.k8s.io"];
 /// That of external metrics.
 const EXTERNAL_API_SERVICE: &str = "v1beta1.external.metrics.k8s.io";
+/// The configuration's file, in the workspace.
+const FILE: &str = "adapter.yaml";
 /// The name in its serving certificate, which the aggregator asks for.
 const HOST: &str = "gpu-metrics-adapter.gpu-metrics-adapter.svc";
 /// The GPU exporters by default, but in a hurry: a sample may be 45 s old by default. kwok's nodes have no kubelet.
@@ -145,10 +147,7 @@ impl Adapter {
         let mut arguments = vec![
             "serve".to_owned(),
             format!("--kubeconfig={}", kubeconfig(scene).await),
-            format!(
-                "--config={}",
-                workspace.write("adapter.yaml", configuration)
-            ),
+            format!("--config={}", workspace.write(FILE, configuration)),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={port}"),
             format!("--service={NAMESPACE}/{NAME}"),
@@ -171,6 +170,12 @@ impl Adapter {
         assert!(status.success(), "the adapter ended with {status}");
         self.process = spawn(scene, &self.arguments);
         self.ca = available(scene, &self.registered, &self.process).await;
+    }
+
+    /// Changes its configuration's file while it runs.
+    pub(crate) fn configure(&self, scene: &Scene, configuration: &str) {
+        self.process.assert_running();
+        scene.plane.workspace.write(FILE, configuration);
     }
 
     /// A client that calls the adapter itself, without the aggregator between, and checks its certificate against `ca`.

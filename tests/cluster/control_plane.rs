@@ -333,7 +333,8 @@ impl ControlPlane {
         self.write_kubeconfig(component, &certificate_user(&identity))
     }
 
-    fn admin_kubeconfig(&self) -> PathBuf {
+    /// That of a user with every right.
+    pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
         self.workspace.path("admin.kubeconfig")
     }
 

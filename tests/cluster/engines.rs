@@ -10,12 +10,13 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
 use kube::api::ListParams;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::adapter::Adapter;
 use crate::exporter::Exporter;
 use crate::process::{Process, Workspace};
 use crate::programs::programs;
+use crate::scaled::{deployment, replicas_are};
 use crate::scene::Scene;
 use crate::wait::eventually;
 
@@ -160,22 +161,6 @@ async fn submit(scene: &Scene) {
     }
 }
 
-fn deployment(name: &str) -> Value {
-    json!({
-        "metadata": {"name": name},
-        "spec": {
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [{"name": "worker", "image": "worker"}],
-                },
-            },
-        },
-    })
-}
-
 /// Shows the load: on each pod as much, and the same on whatever else there is.
 async fn report(scene: &Scene, exporter: &Exporter, load: f64) {
     let namespace = scene.namespace;
@@ -197,22 +182,4 @@ async fn report(scene: &Scene, exporter: &Exporter, load: f64) {
     page += "tenant_load{namespace=\"other\"} 1000\n";
     page += &format!("Queue_Length{{namespace=\"{namespace}\",queue=\"mail\"}} 1000\n");
     exporter.show(page);
-}
-
-async fn replicas_are(scene: &Scene, name: &str, wanted: i32) -> Result<(), String> {
-    let deployment = scene.api::<Deployment>().get(name).await;
-    let deployment = deployment.map_err(|error| error.to_string())?;
-    let meant = deployment.spec.and_then(|spec| spec.replicas);
-    if meant == Some(wanted) {
-        return Ok(());
-    }
-    let hpa = scene.api::<HorizontalPodAutoscaler>().get(name).await;
-    let hpa = hpa.map_err(|error| error.to_string())?;
-    let conditions = hpa.status.and_then(|status| status.conditions);
-    let said: Vec<String> = conditions
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|condition| condition.message)
-        .collect();
-    Err(format!("{name}: {meant:?} replicas; {}", said.join("; ")))
 }

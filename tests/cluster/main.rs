@@ -15,6 +15,7 @@ mod control_plane;
 mod cron;
 mod exporter;
 mod fixtures;
+mod kserve;
 mod kubelet;
 mod pki;
 #[path = "../support/process.rs"]
@@ -22,6 +23,7 @@ mod process;
 #[path = "../support/programs.rs"]
 #[expect(dead_code, reason = "any version of a Prometheus will do here")]
 mod programs;
+mod scaled;
 mod scene;
 #[path = "../support/wait.rs"]
 mod wait;
@@ -31,9 +33,12 @@ mod availability;
 mod backend_faults;
 mod captured;
 mod certificates;
+mod check;
 mod engines;
 mod hpa;
+mod owners;
 mod raw;
+mod reload;
 mod resource_faults;
 mod resource_metrics;
 mod schedule_faults;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gpu_metrics_adapter::server::{Admission, Drain, Refusal};
+use gpu_metrics_adapter::server::{Admission, Drain, Refusal, TlsTerms};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{CipherSuite, ClientConfig, ClientConnection, StreamOwned};
 
 use crate::site::{HOST, PATIENCE, Site, client, eventually, tls};
 
@@ -75,6 +75,45 @@ async fn a_certificate_counts_in_both_versions_of_tls_and_only_with_its_key() {
         assert!(stolen.is_err(), "{version:?}: {stolen:?}");
     }
     assert_eq!(site.metrics.refused(Refusal::Handshake), 2);
+}
+
+#[tokio::test]
+async fn less_tls_is_spoken_where_less_is_asked_for() {
+    let only_tls13 = TlsTerms {
+        only_tls13: true,
+        ..TlsTerms::default()
+    };
+    let of_suites = |names: &[&str]| TlsTerms {
+        suites: Some(names.iter().map(|&name| name.to_owned()).collect()),
+        ..TlsTerms::default()
+    };
+    // As Go shortens it.
+    let chacha = of_suites(&[
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
+        "TLS_RSA_WITH_RC4_128_SHA",
+    ]);
+    assert_eq!(chacha.unknown(), ["TLS_RSA_WITH_RC4_128_SHA"]);
+    // The server's key is none for this one.
+    let useless = of_suites(&[
+        "TLS_AES_128_GCM_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    ]);
+    assert_eq!(useless.unknown(), Vec::<&str>::new());
+    let agreed = CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256;
+    for (terms, in_tls12) in [(only_tls13, None), (chacha, Some(agreed)), (useless, None)] {
+        let site = Site::start_with(Admission {
+            tls: terms.clone(),
+            ..Admission::default()
+        })
+        .await;
+        let address = site.address;
+        let [older, newer] = [&TLS12, &TLS13].map(|version| tls(&site.serving_ca, version, None));
+        let (older, newer) =
+            blocking(move || (handshake(address, older), handshake(address, newer))).await;
+        let suite = |stream: &Tls| stream.conn.negotiated_cipher_suite().unwrap().suite();
+        assert_eq!(older.ok().as_ref().map(suite), in_tls12, "{terms:?}");
+        assert!(newer.is_ok(), "{terms:?}: TLS 1.3 is always spoken");
+    }
 }
 
 #[tokio::test]

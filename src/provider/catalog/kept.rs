@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_secs(600);
 /// The most metrics of one rule: a rule that takes everything must not take all memory.
 const OFFERS_PER_RULE: usize = 20_000;
 
+/// What an external rule lacks that is to be kept inside a namespace, and names none.
+pub(in crate::provider) const NO_NAMESPACE: &str = "it does not say which label names the namespace: give it `resources.overrides`, or `resources.namespaced: false` for a metric that is the same for all";
+
 /// The catalog and what it is made from.
 pub(in crate::provider) struct Kept {
     current: ArcSwap<Catalog>,
@@ -38,9 +41,19 @@ struct State {
 trait Offered {
     fn last_seen(&self) -> Timestamp;
     fn is_usable(&self) -> bool;
+    /// The same of a rule that is the same and may stand elsewhere.
+    fn by(&self, rule: &Arc<Rule>) -> Self;
 }
 
 impl Offered for Offer {
+    fn by(&self, rule: &Arc<Rule>) -> Self {
+        let rule = Arc::clone(rule);
+        Self {
+            rule,
+            ..self.clone()
+        }
+    }
+
     fn last_seen(&self) -> Timestamp {
         self.last_seen
     }
@@ -51,6 +64,14 @@ impl Offered for Offer {
 }
 
 impl Offered for ExternalOffer {
+    fn by(&self, rule: &Arc<Rule>) -> Self {
+        let rule = Arc::clone(rule);
+        Self {
+            rule,
+            ..self.clone()
+        }
+    }
+
     fn last_seen(&self) -> Timestamp {
         self.last_seen
     }
@@ -105,6 +126,19 @@ impl Kept {
 
     pub(in crate::provider) fn current(&self) -> Arc<Catalog> {
         self.current.load_full()
+    }
+
+    /// Takes over what the same rules offered in `before`, until a refresh finds what there is now: metrics in their grace,
+    /// and the last good list of a rule whose engine does not answer.
+    pub(in crate::provider) async fn inherit(&self, before: &Self) {
+        let before = before.state.lock().await;
+        let mut state = self.state.lock().await;
+        for rule in &mut state.rules {
+            rule.inherit(&before.rules);
+        }
+        for rule in &mut state.external {
+            rule.inherit(&before.external);
+        }
     }
 
     /// Asks the engines anew, unless they say that nothing has changed. Those who ask at the same time share the work.
@@ -180,7 +214,15 @@ impl State {
     }
 }
 
-impl<K: Eq + Hash, O: Offered> RuleOffers<K, O> {
+impl<K: Clone + Eq + Hash, O: Offered> RuleOffers<K, O> {
+    fn inherit(&mut self, before: &[Self]) {
+        let same = before.iter().find(|it| it.rule.is_defined_as(&self.rule));
+        let offers = same.into_iter().flat_map(|it| &it.offers);
+        self.offers = offers
+            .map(|(key, offer)| (key.clone(), Arc::new(offer.by(&self.rule))))
+            .collect();
+    }
+
     fn new(rule: &Arc<Rule>) -> Self {
         Self {
             rule: Arc::clone(rule),
@@ -374,8 +416,7 @@ impl RuleOffers<Arc<str>, ExternalOffer> {
         let label = namespaced.then(|| self.rule.namespace_label(lookup.mapper));
         let namespace_label = label.flatten();
         let unusable = if namespaced && namespace_label.is_none() {
-            let reason = "it does not say which label names the namespace: give it `resources.overrides`, or `resources.namespaced: false` for a metric that is the same for all";
-            Some(reason.into())
+            Some(NO_NAMESPACE.into())
         } else {
             judgement.unusable
         };

@@ -105,6 +105,23 @@ fn rules_that_offer_one_metric_twice_are_told() {
             rule("{__name__=~\"^f\"}", "pod", ""),
             true,
         ),
+        // The same, otherwise written.
+        (
+            rule("{__name__=~\"^f.*$\",a!=\"\"}", "pod", ""),
+            rule("{ a != '', __name__ =~ 'f.*' }", "pod", ""),
+            true,
+        ),
+        // All of the one are series of the other.
+        (
+            rule("{__name__=~\"f.*\"}", "pod", ""),
+            rule("{__name__=~\"f.*\",a=\"b\"}", "pod", ""),
+            true,
+        ),
+        (
+            rule("{__name__=~\"f.*\",a=\"c\"}", "pod", ""),
+            rule("{__name__=~\"f.*\",a=\"b\"}", "pod", ""),
+            false,
+        ),
         (rule("foo", "pod", ""), rule("bar", "pod", ""), false),
         (
             rule("foo", "pod", ""),

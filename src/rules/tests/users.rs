@@ -321,6 +321,23 @@ metricsQuery: sum(foo_total{<<.LabelMatchers>>}) by (<<.GroupBy>>) / sum(foo_cou
         )
     );
 
+    let constant = rule(
+        r#"
+seriesQuery: 'cheddar{sharp="true"}'
+name: {as: cheesy_goodness}
+resources: {overrides: {brand: {group: cheese.io, resource: brand}}}
+metricsQuery: count(cheddar{sharp="true"})
+"#,
+    )
+    .expect("valid");
+    let name = constant.metric_name("cheddar");
+    assert_eq!(name.as_deref(), Some("cheesy_goodness"));
+    for objects in [&["gouda"][..], &["gouda", "brie"]] {
+        let series = ("cheddar", &["brand", "sharp"][..]);
+        let brands = query((&constant, series), "brands.cheese.io", None, objects, "");
+        assert_eq!(brands.as_deref(), Ok(r#"count(cheddar{sharp="true"})"#));
+    }
+
     let by_template = rule("{seriesQuery: foo, resources: {template: kube_<<.Resource>>, overrides: {ns: {resource: namespaces}}}, metricsQuery: '{<<.LabelMatchers>>}'}").expect("valid");
     let deployment = query(
         (&by_template, ("foo", &["ns", "kube_deployment"])),
