@@ -1,3 +1,5 @@
+mod encodings;
+
 use axum::body::to_bytes;
 use http::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use k8s_metrics::custom_metrics::CustomMetric;
@@ -42,7 +44,7 @@ pub(super) fn over(world: World, resources: Option<Arc<ResourceMetrics>>) -> Rou
     }))
 }
 
-async fn get(
+pub(super) async fn get(
     router: &Router,
     path: &str,
     headers: &[(&str, &str)],
@@ -176,7 +178,7 @@ async fn a_no_is_a_status_that_says_why() {
             "requested resource",
         ),
         (
-            "/openapi/v2".into(),
+            "/openapi/v3/apis/metrics.k8s.io/v1beta1".into(),
             StatusCode::NOT_FOUND,
             "requested resource",
         ),
