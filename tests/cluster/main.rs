@@ -30,6 +30,7 @@ mod availability;
 mod backend_faults;
 mod captured;
 mod certificates;
+mod documents;
 mod engines;
 mod hpa;
 mod raw;
