@@ -11,6 +11,7 @@ mod adapter;
     reason = "the tests of backends look closer; a test may panic"
 )]
 mod backend;
+mod balancer;
 mod control_plane;
 mod exporter;
 mod fixtures;
