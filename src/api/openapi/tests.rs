@@ -1,32 +1,9 @@
-use std::sync::Arc;
-
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 
 use super::*;
 use crate::api::path::{self, Target};
-use crate::api::tests::{get, over};
-use crate::provider::fixture::{METRIC, World, at, world_with_external};
-use crate::provider::resources::fixture::Kubelets;
-
-const EXTERNAL: &str = r#"
-- seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL
-  name: {as: busy_gpus}
-  resources: {namespaced: false}
-  metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>}) by (gpu)
-"#;
-
-/// Two pods with a GPU each, an external metric, and a node that was scraped twice.
-async fn served() -> axum::Router {
-    let mut world: World = world_with_external("", EXTERNAL);
-    world.scrape(at(0), &[("qwen-a", "0", 40.5), ("qwen-b", "1", 95.0)]);
-    world.provider.refresh(at(0)).await;
-    let (mut kubelets, metrics) = Kubelets::of(&["n1"]);
-    kubelets.usual("n1", at(0), 10.0, &[("web-0", "c", 5.0)]);
-    kubelets.usual("n1", at(15), 25.0, &[("web-0", "c", 12.5)]);
-    // The series live as long as their targets.
-    std::mem::forget(kubelets);
-    over(world, Some(Arc::new(metrics)))
-}
+use crate::api::tests::{everything, get};
+use crate::provider::fixture::METRIC;
 
 async fn json(router: &axum::Router, path: &str) -> Value {
     let (code, headers, body) = get(router, path, &[]).await;
@@ -44,7 +21,7 @@ fn group_versions() -> impl Iterator<Item = &'static str> {
 
 #[tokio::test]
 async fn the_root_leads_to_the_documents_which_may_be_kept_for_ever() {
-    let router = served().await;
+    let router = everything().await;
     let root = json(&router, "/openapi/v3").await;
     for version in group_versions() {
         let url = &root["paths"][format!("apis/{version}")]["serverRelativeURL"];
@@ -78,7 +55,7 @@ async fn the_root_leads_to_the_documents_which_may_be_kept_for_ever() {
 /// The document of version 2 has the same paths and schemas as all of version 3.
 #[tokio::test]
 async fn both_forms_tell_the_same() {
-    let router = served().await;
+    let router = everything().await;
     let v2 = json(&router, "/openapi/v2").await;
     assert_eq!(v2["swagger"], "2.0");
     // kube-apiserver makes protobuf of it, and knows no more words than these.
@@ -110,7 +87,7 @@ async fn both_forms_tell_the_same() {
 
 #[tokio::test]
 async fn every_path_that_is_described_is_served() {
-    let router = served().await;
+    let router = everything().await;
     let v2 = json(&router, "/openapi/v2").await;
     let paths = v2["paths"].as_object().expect("paths");
     assert!(
@@ -133,7 +110,7 @@ async fn every_path_that_is_described_is_served() {
 
 #[tokio::test]
 async fn every_answer_is_as_its_schema_says() {
-    let router = served().await;
+    let router = everything().await;
     for (version, path, kind) in [
         (
             "custom.metrics.k8s.io/v1beta2",

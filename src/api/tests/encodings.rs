@@ -1,5 +1,11 @@
 //! What is answered to who prefers protobuf, held against what Go's own encoder makes of the same objects.
 
+use k8s_metrics::custom_metrics::v1beta2::MetricValueList;
+use k8s_metrics::external_metrics::ExternalMetric;
+use k8s_metrics::external_metrics::v1beta1::ExternalMetricValueList;
+use k8s_metrics::v1beta1::{NodeMetrics, PodMetrics};
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     APIGroup, APIGroupList, APIResourceList, Status,
 };
@@ -124,12 +130,13 @@ async fn a_refusal_goes_in_the_form_that_its_client_reads() {
     }
 }
 
+async fn read<T: DeserializeOwned>(router: &Router, path: &str) -> T {
+    let (_, _, body) = get(router, path, &[]).await;
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error} in {body}"))
+}
+
 #[tokio::test]
 async fn discovery_and_refusals_are_read_by_types_that_nobody_here_wrote() {
-    async fn read<T: DeserializeOwned>(router: &Router, path: &str) -> T {
-        let (_, _, body) = get(router, path, &[]).await;
-        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error} in {body}"))
-    }
     let router = served().await;
     let groups: APIGroupList = read(&router, "/apis").await;
     let names: Vec<&str> = groups.groups.iter().map(|group| &*group.name).collect();
@@ -144,4 +151,37 @@ async fn discovery_and_refusals_are_read_by_types_that_nobody_here_wrote() {
         (status.code, status.reason.as_deref()),
         (Some(404), Some("NotFound"))
     );
+}
+
+/// They check kind and version of the list, too. For `custom.metrics.k8s.io/v1beta1` there are none, and for `metrics.k8s.io/v1` only
+/// against a Kubernetes newer than what this is compiled for.
+#[tokio::test]
+async fn every_list_is_read_by_types_that_nobody_here_wrote() {
+    let router = everything().await;
+    let list: MetricValueList<Pod> = read(&router, &format!("{V2}/pods/*/{METRIC}")).await;
+    let values = list.items.iter();
+    let values: Vec<(Option<&str>, &str)> = values
+        .map(|item| (item.described_object.name.as_deref(), item.value.0.as_str()))
+        .collect();
+    assert_eq!(values, [(Some("qwen-a"), "40500m"), (Some("qwen-b"), "95")]);
+
+    let path = "/apis/external.metrics.k8s.io/v1beta1/namespaces/any/busy_gpus";
+    let list: ExternalMetricValueList<BusyGpus> = read(&router, path).await;
+    let values = list.items.iter();
+    let values: Vec<(&str, &str)> = values
+        .map(|item| (item.metric_labels["gpu"].as_str(), item.value.0.as_str()))
+        .collect();
+    assert_eq!(values, [("0", "40500m"), ("1", "95")]);
+
+    let pods: List<PodMetrics> = read(&router, "/apis/metrics.k8s.io/v1beta1/pods").await;
+    assert_eq!(pods.items[0].containers[0].usage.cpu.0, "500m");
+    let nodes: List<NodeMetrics> = read(&router, "/apis/metrics.k8s.io/v1beta1/nodes").await;
+    assert_eq!(nodes.items[0].usage.cpu.0, "1");
+}
+
+struct BusyGpus;
+
+impl ExternalMetric for BusyGpus {
+    const KIND: &'static str = "ExternalMetricValue";
+    const URL_PATH_SEGMENT: &'static str = "busy_gpus";
 }
