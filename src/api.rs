@@ -3,12 +3,15 @@
 //! Discovery and health are answered from memory and wait for nothing: a group that does not answer blocks the deletion
 //! of every namespace in the cluster. Who asks, and whether they may, is decided before a request gets here.
 
+mod compression;
 mod custom_metrics;
 mod discovery;
+mod document;
 mod external_metrics;
 mod health;
 mod list;
 mod negotiation;
+mod openapi;
 mod parameters;
 mod path;
 pub mod prometheus;
@@ -25,6 +28,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::middleware::from_fn;
 use axum::response::Response;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::uri::Authority;
@@ -63,7 +67,11 @@ pub use discovery::Discovery;
 
 /// All paths of the API. They are told apart by [`path::Target`], on the segments as decoded: the HPA's `*` arrives as `%2A`.
 pub fn router(api: Arc<Api>) -> Router {
-    Router::new().fallback(handle).with_state(api)
+    let compressed = from_fn(compression::compressed);
+    Router::new()
+        .fallback(handle)
+        .layer(compressed)
+        .with_state(api)
 }
 
 /// What may be asked for debugging without proof of identity: Prometheus's API, the own metrics, health. It is to be served
@@ -147,6 +155,9 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
         Target::Version => reply.json(StatusCode::OK, &version::info()),
         Target::Groups | Target::Group(_) | Target::GroupVersion(_) | Target::Paths => {
             discovery::respond(&api, &target, &reply, request.headers())
+        }
+        Target::OpenApi(path) => {
+            discovery::openapi(&api, path, uri.query(), &reply, request.headers())
         }
         Target::CustomMetrics { version, question } => {
             custom_metrics::respond(&api, version, &question, uri.query(), &reply).await

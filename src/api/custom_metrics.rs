@@ -287,23 +287,22 @@ mod tests {
         let golden = include_bytes!("../../tests/fixtures/protobuf/cm2b.pb");
         assert_eq!(body.expect("a short body"), golden[..]);
 
-        // A selector, as `LabelSelector{1 matchLabels, 2 matchExpressions}`, in the field that is v1beta1's.
-        let selector = Selector::parse("gpu=0,zone in (a,b)").expect("valid");
+        let selector = Selector::parse("gpu=0,zone in (a,b),!idle").expect("valid");
         let selector = selector.to_label_selector().expect("one that has a form");
-        let response = list(
-            Version::CustomV1Beta1,
-            "sm_util",
-            Some(&selector),
-            &answer,
-            &reply,
-        );
-        let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
-        let body = body.expect("a short body");
-        let written =
-            b"\x32\x1c\x0a\x08\x0a\x03gpu\x12\x010\x12\x10\x0a\x04zone\x12\x02In\x1a\x01a\x1a\x01b";
-        assert!(
-            body.windows(written.len()).any(|it| it == written),
-            "{body:?}"
-        );
+        let goldens: [(_, &[u8]); 2] = [
+            (
+                Version::CustomV1Beta1,
+                include_bytes!("../../tests/fixtures/protobuf/cm1b.pb"),
+            ),
+            (
+                Version::CustomV1Beta2,
+                include_bytes!("../../tests/fixtures/protobuf/cm2s.pb"),
+            ),
+        ];
+        for (version, golden) in goldens {
+            let response = list(version, "sm_util", Some(&selector), &answer, &reply);
+            let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
+            assert_eq!(body.expect("a short body"), golden, "{version:?}");
+        }
     }
 }

@@ -4,21 +4,22 @@
 //! kubectl needs: with `watch` or `delete` the garbage collector and the namespace controller would come and ask for more.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use axum::response::Response;
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
+use http::header::VARY;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::provider::{Catalog, Offer};
 
+use super::document::Document;
 use super::negotiation::wants_aggregated_discovery;
+use super::openapi::{OpenApi, OpenApiPath};
 use super::path::{RESOURCE_GROUP, Target, Version, groups};
-use super::{Api, Reply, not_found, respond as reply_with};
+use super::protobuf::{self, Message};
+use super::{Api, Reply, not_found};
 
 /// The content type of the aggregated document, without which kube-apiserver falls back to the old one.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -35,8 +36,8 @@ pub struct Discovery {
 
 struct Documents {
     catalog: Arc<Catalog>,
-    aggregated: Bytes,
-    etag: HeaderValue,
+    aggregated: Document,
+    openapi: OpenApi,
     custom: Vec<Resource>,
     external: Vec<Resource>,
     resource: Vec<Resource>,
@@ -60,12 +61,7 @@ impl Discovery {
 
 impl Documents {
     fn new(catalog: Arc<Catalog>, external: &[Arc<str>], resource_metrics: bool) -> Self {
-        let list = GroupDiscoveryList::new(&catalog, external, resource_metrics);
-        let mut body = serde_json::to_vec(&list).expect("our own types are JSON");
-        body.push(b'\n');
-        let mut hasher = DefaultHasher::new();
-        body.hash(&mut hasher);
-        let etag = format!("\"{:016x}\"", hasher.finish());
+        let versions = served(resource_metrics).flat_map(|(_, versions)| versions);
         let custom = |offer: &Arc<Offer>| Resource {
             name: format!("{}/{}", offer.kind.resource, offer.metric),
             singular_name: "",
@@ -91,8 +87,12 @@ impl Documents {
             custom: catalog.offers().map(custom).collect(),
             external: external.iter().map(of_none).collect(),
             resource: METERED.map(resource).into(),
-            aggregated: body.into(),
-            etag: HeaderValue::from_str(&etag).expect("hexadecimal digits in quotes"),
+            aggregated: Document::new(&GroupDiscoveryList::new(
+                &catalog,
+                external,
+                resource_metrics,
+            )),
+            openapi: OpenApi::new(versions.copied(), external),
             catalog,
         }
     }
@@ -112,7 +112,8 @@ pub(super) fn respond(
             reply.json(StatusCode::OK, &Paths { paths })
         }
         Target::Groups if wants_aggregated_discovery(reply.accept) => {
-            aggregated(&api.discovery.documents(api), headers)
+            let documents = api.discovery.documents(api);
+            documents.aggregated.send(headers, AGGREGATED, "public")
         }
         Target::Groups => {
             let list = GroupList {
@@ -120,7 +121,7 @@ pub(super) fn respond(
                 api_version: "v1",
                 groups: served().map(|(_, versions)| Group::of(versions)).collect(),
             };
-            let mut response = reply.json(StatusCode::OK, &list);
+            let mut response = reply.json_or(StatusCode::OK, &list, || list.protobuf());
             response
                 .headers_mut()
                 .insert(VARY, HeaderValue::from_static("Accept"));
@@ -138,7 +139,7 @@ pub(super) fn respond(
                     Version::ResourceV1Beta1 | Version::ResourceV1 => &documents.resource,
                 },
             };
-            reply.json(StatusCode::OK, &list)
+            reply.json_or(StatusCode::OK, &list, || list.protobuf())
         }
         Target::Group(name) => match find(name) {
             Some((_, versions)) => {
@@ -147,7 +148,8 @@ pub(super) fn respond(
                     api_version: Some("v1"),
                     ..Group::of(versions)
                 };
-                reply.json(StatusCode::OK, &group)
+                let protobuf = || protobuf::object("v1", "APIGroup", |it| group.write(it));
+                reply.json_or(StatusCode::OK, &group, protobuf)
             }
             None => not_found(),
         },
@@ -155,27 +157,23 @@ pub(super) fn respond(
     }
 }
 
+/// One of the OpenAPI documents.
+pub(super) fn openapi(
+    api: &Api,
+    path: OpenApiPath,
+    query: Option<&str>,
+    reply: &Reply<'_>,
+    headers: &HeaderMap,
+) -> Response {
+    let documents = api.discovery.documents(api);
+    documents
+        .openapi
+        .respond(path, query, reply.accept, headers)
+}
+
 /// The groups that are served, each with its versions; that of CPU and memory where it is asked for.
 fn served(resource_metrics: bool) -> impl Iterator<Item = (&'static str, &'static [Version])> {
     groups().filter(move |(group, _)| resource_metrics || *group != RESOURCE_GROUP)
-}
-
-/// The aggregated document, or 304 where the client has it (aggregator `handler_discovery.go` asks once a minute).
-fn aggregated(documents: &Documents, headers: &HeaderMap) -> Response {
-    let known = headers
-        .get(IF_NONE_MATCH)
-        .is_some_and(|tag| tag == documents.etag);
-    let (code, body) = if known {
-        (StatusCode::NOT_MODIFIED, Bytes::new())
-    } else {
-        (StatusCode::OK, documents.aggregated.clone())
-    };
-    let mut response = reply_with(code, HeaderValue::from_static(AGGREGATED), body);
-    let headers = response.headers_mut();
-    headers.insert(ETAG, documents.etag.clone());
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
-    response
 }
 
 /// Everything that can be asked without a name in it.
@@ -184,9 +182,23 @@ fn paths<'a>(groups: impl Iterator<Item = (&'a str, &'a [Version])>) -> Vec<Stri
     for (group, versions) in groups {
         paths.push(format!("/apis/{group}"));
         let of_group = versions.iter();
-        paths.extend(of_group.map(|version| format!("/apis/{}", version.group_version())));
+        let of_group = of_group.map(|version| version.group_version());
+        paths.extend(of_group.flat_map(|version| {
+            [
+                format!("/apis/{version}"),
+                format!("/openapi/v3/apis/{version}"),
+            ]
+        }));
     }
-    let others = ["/healthz", "/livez", "/metrics", "/readyz", "/version"];
+    let others = [
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ];
     paths.extend(others.map(str::to_owned));
     paths.sort_unstable();
     paths
@@ -209,6 +221,17 @@ struct GroupList {
     kind: &'static str,
     api_version: &'static str,
     groups: Vec<Group>,
+}
+
+impl GroupList {
+    /// `APIGroupList{1 groups}`.
+    fn protobuf(&self) -> Vec<u8> {
+        protobuf::object(self.api_version, self.kind, |list| {
+            for group in &self.groups {
+                list.message(1, |message| group.write(message));
+            }
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -239,6 +262,15 @@ impl Group {
             preferred_version: version(&versions[0]),
         }
     }
+
+    /// `APIGroup{1 name, 2 versions, 3 preferredVersion}`.
+    fn write(&self, message: &mut Message) {
+        message.text(1, self.name);
+        for version in &self.versions {
+            message.message(2, |message| version.write(message));
+        }
+        message.message(3, |message| self.preferred_version.write(message));
+    }
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -246,6 +278,14 @@ impl Group {
 struct GroupVersion {
     group_version: &'static str,
     version: &'static str,
+}
+
+impl GroupVersion {
+    /// `GroupVersionForDiscovery{1 groupVersion, 2 version}`.
+    fn write(&self, message: &mut Message) {
+        message.text(1, self.group_version);
+        message.text(2, self.version);
+    }
 }
 
 #[derive(Serialize)]
@@ -257,6 +297,18 @@ struct ResourceList<'a> {
     resources: &'a [Resource],
 }
 
+impl ResourceList<'_> {
+    /// `APIResourceList{1 groupVersion, 2 resources}`.
+    fn protobuf(&self) -> Vec<u8> {
+        protobuf::object(self.api_version, self.kind, |list| {
+            list.text(1, self.group_version);
+            for resource in self.resources {
+                list.message(2, |message| resource.write(message));
+            }
+        })
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Resource {
@@ -265,6 +317,24 @@ struct Resource {
     namespaced: bool,
     kind: &'static str,
     verbs: &'static [&'static str],
+}
+
+impl Resource {
+    /// `APIResource{1 name, 2 namespaced, 3 kind, 4 verbs, 6 singularName, 8 group, 9 version, 10 storageVersionHash}`.
+    fn write(&self, message: &mut Message) {
+        message.text(1, &self.name);
+        message.number(2, self.namespaced.into());
+        message.text(3, self.kind);
+        message.message(4, |verbs| {
+            for verb in self.verbs {
+                verbs.text(1, verb);
+            }
+        });
+        message.text(6, self.singular_name);
+        for empty in 8..=10 {
+            message.text(empty, "");
+        }
+    }
 }
 
 /// `APIGroupDiscoveryList` (`k8s.io/api/apidiscovery/v2`).

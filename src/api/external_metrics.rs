@@ -87,3 +87,31 @@ impl<'a> V1Beta1<'a> {
         message.quantity(5, self.value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::labels::Labels;
+
+    /// What Go's own encoder made of the same list.
+    #[tokio::test]
+    async fn the_hpa_is_given_the_protobuf_that_go_writes() {
+        let answer = ExternalAnswer {
+            metric: Arc::from("queue_len"),
+            values: vec![ExternalValue {
+                labels: Labels::new([("q", "a"), ("az", "1")]),
+                value: Quantity::from_millis(30_000),
+                timestamp: Timestamp::from_millis(1_795_464_000_000),
+            }],
+        };
+        let reply = Reply {
+            accept: "application/vnd.kubernetes.protobuf, */*",
+            pretty: false,
+        };
+        let body = axum::body::to_bytes(list(&answer, &reply).into_body(), 1 << 10).await;
+        let golden = include_bytes!("../../tests/fixtures/protobuf/emb.pb");
+        assert_eq!(body.expect("a short body"), golden[..]);
+    }
+}

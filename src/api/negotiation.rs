@@ -120,6 +120,13 @@ pub(super) fn wants_pretty(query: Option<&str>, headers: &HeaderMap) -> bool {
         .any(|prefix| agent.starts_with(prefix))
 }
 
+/// Whether an `Accept-Encoding` names gzip.
+pub(super) fn takes_gzip(accept_encoding: &str) -> bool {
+    clauses(accept_encoding)
+        .iter()
+        .any(|clause| clause.media_type == "gzip")
+}
+
 /// The clauses, the most wanted first; among equals in the order they stand in. Those with `q=0` are left out.
 fn clauses(accept: &str) -> Vec<Clause<'_>> {
     let mut clauses: Vec<Clause<'_>> = accept

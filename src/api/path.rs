@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use crate::model::objects::GroupResource;
 
 use super::health::Probe;
+use super::openapi::OpenApiPath;
 use super::prometheus::Endpoint;
 
 /// The group of CPU and memory, which is served where that is asked for.
@@ -110,6 +111,7 @@ pub(super) enum Target {
     Health(Probe),
     OwnMetrics,
     Version,
+    OpenApi(OpenApiPath),
     /// `/apis`.
     Groups,
     /// `/apis/GROUP`, for a group that is served.
@@ -159,6 +161,12 @@ pub(super) fn parse(path: &str) -> Result<Target, NotText> {
         ["readyz"] => Target::Health(Probe::Readyz),
         ["metrics"] => Target::OwnMetrics,
         ["version"] => Target::Version,
+        ["openapi", "v2"] => Target::OpenApi(OpenApiPath::V2),
+        ["openapi", "v3"] => Target::OpenApi(OpenApiPath::Root),
+        ["openapi", "v3", "apis", group, version] => Version::parse(group, version)
+            .map_or(Target::Unknown, |version| {
+                Target::OpenApi(OpenApiPath::Of(version))
+            }),
         ["api", "v1", rest @ ..] => Target::Prometheus(Endpoint::parse(rest)),
         ["apis"] => Target::Groups,
         ["apis", group] => groups()
@@ -365,7 +373,14 @@ mod tests {
                 },
             ),
             ("/api", Target::Unknown),
-            ("/openapi/v2", Target::Unknown),
+            ("/openapi/v2", Target::OpenApi(OpenApiPath::V2)),
+            ("/openapi/v3", Target::OpenApi(OpenApiPath::Root)),
+            (
+                "/openapi/v3/apis/metrics.k8s.io/v1",
+                Target::OpenApi(OpenApiPath::Of(Version::ResourceV1)),
+            ),
+            ("/openapi/v3/apis/metrics.k8s.io/v2", Target::Unknown),
+            ("/openapi/v3/api/v1", Target::Unknown),
             ("/api/v1/query", Target::Prometheus(Endpoint::Query)),
             (
                 "/api/v1/label/http%2Fstatus/values",

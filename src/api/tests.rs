@@ -1,12 +1,13 @@
+mod encodings;
+
 use axum::body::to_bytes;
 use http::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
-use k8s_metrics::custom_metrics::CustomMetric;
-use k8s_metrics::custom_metrics::v1beta2::MetricValue;
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::engine::query::QueryService;
 use crate::provider::fixture::{METRIC, World, at, world, world_with_external};
+use crate::provider::resources::fixture::Kubelets;
 use crate::store::{Limits, Store};
 
 /// The router over a world in which two of three pods have a value.
@@ -15,6 +16,27 @@ async fn served() -> Router {
     world.scrape(at(0), &[("qwen-a", "0", 40.5), ("qwen-b", "1", 95.0)]);
     world.provider.refresh(at(0)).await;
     over(world, None)
+}
+
+/// All groups: two pods with a GPU each, an external metric, and a node with one pod that was scraped twice.
+pub(super) async fn everything() -> Router {
+    let mut world = world_with_external(
+        "",
+        r#"
+- seriesQuery: DCGM_CUSTOM_PROCESS_SM_UTIL
+  name: {as: busy_gpus}
+  resources: {namespaced: false}
+  metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>}) by (gpu)
+"#,
+    );
+    world.scrape(at(0), &[("qwen-a", "0", 40.5), ("qwen-b", "1", 95.0)]);
+    world.provider.refresh(at(0)).await;
+    let (mut kubelets, metrics) = Kubelets::of(&["n1"]);
+    kubelets.usual("n1", at(0), 10.0, &[("web-0", "c", 5.0)]);
+    kubelets.usual("n1", at(15), 25.0, &[("web-0", "c", 12.5)]);
+    // The series live as long as their targets.
+    std::mem::forget(kubelets);
+    over(world, Some(Arc::new(metrics)))
 }
 
 pub(super) fn over(world: World, resources: Option<Arc<ResourceMetrics>>) -> Router {
@@ -42,7 +64,7 @@ pub(super) fn over(world: World, resources: Option<Arc<ResourceMetrics>>) -> Rou
     }))
 }
 
-async fn get(
+pub(super) async fn get(
     router: &Router,
     path: &str,
     headers: &[(&str, &str)],
@@ -176,7 +198,7 @@ async fn a_no_is_a_status_that_says_why() {
             "requested resource",
         ),
         (
-            "/openapi/v2".into(),
+            "/openapi/v3/apis/metrics.k8s.io/v1beta1".into(),
             StatusCode::NOT_FOUND,
             "requested resource",
         ),
@@ -299,28 +321,6 @@ async fn health_tells_its_checks_and_liveness_has_none() {
     let (_, _, version) = get(&router, "/version", &[]).await;
     assert!(version.contains(r#""gitVersion":"v0."#), "{version}");
     assert_eq!(get(&router, "/metrics", &[]).await.2, "# EOF\n");
-}
-
-#[tokio::test]
-async fn a_list_is_read_by_a_client_that_nobody_here_wrote() {
-    let router = served().await;
-    let (_, _, body) = get(&router, &format!("{V2}/pods/*/{METRIC}"), &[]).await;
-    let list: serde_json::Value = serde_json::from_str(&body).expect("JSON");
-    let items: Vec<MetricValue<SmUtil>> =
-        serde_json::from_value(list["items"].clone()).expect("MetricValues");
-    let read: Vec<(Option<&str>, &str)> = items
-        .iter()
-        .map(|item| (item.described_object.name.as_deref(), item.value.0.as_str()))
-        .collect();
-    assert_eq!(read, [(Some("qwen-a"), "40500m"), (Some("qwen-b"), "95")]);
-}
-
-struct SmUtil;
-
-impl CustomMetric for SmUtil {
-    const KIND: &'static str = "Pod";
-    const URL_PATH_SEGMENT: &'static str = "pods";
-    type Scope = k8s_openapi::NamespaceResourceScope;
 }
 
 const EXTERNAL: &str = "/apis/external.metrics.k8s.io/v1beta1";

@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use super::metrics::{Refusal, ServerMetrics};
-use crate::api::status::{Details, failure};
+use crate::api::status::{Details, failure, negotiated};
 use crate::auth::HEALTH_PATHS;
 
 /// Bounds on requests.
@@ -73,6 +73,7 @@ pub fn protected(router: Router, bounds: Protection, metrics: &ServerMetrics) ->
         .layer(body_limit)
         .layer(CatchPanicLayer::custom(on_panic))
         .layer(middleware::from_fn_with_state(gate, admit))
+        .layer(middleware::from_fn(negotiated))
 }
 
 /// A 500 whose cause stays in the log.

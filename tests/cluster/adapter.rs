@@ -117,18 +117,6 @@ impl Adapter {
         kibibytes.expect("VmRSS").parse::<f64>().expect("a number") / 1024.0
     }
 
-    /// A second replica of it, which no Service leads to.
-    pub(crate) fn replica(&self, scene: &Scene) -> Process {
-        let [port] = free_ports();
-        let mut arguments = self.arguments.clone();
-        for argument in &mut arguments {
-            if argument.starts_with("--secure-port=") {
-                *argument = format!("--secure-port={port}");
-            }
-        }
-        spawn(scene, &arguments)
-    }
-
     /// Ends it, and takes `external.metrics.k8s.io` out of the cluster.
     pub(crate) async fn remove_external(self, scene: &Scene) {
         remove_api_service(scene, EXTERNAL_API_SERVICE).await;
@@ -176,6 +164,45 @@ impl Adapter {
     pub(crate) fn configure(&self, scene: &Scene, configuration: &str) {
         self.process.assert_running();
         scene.plane.workspace.write(FILE, configuration);
+    }
+
+    /// Another replica of it, once it is ready.
+    pub(crate) async fn replica(&self, scene: &Scene) -> Self {
+        let [port] = free_ports();
+        let mut arguments = self.arguments.clone();
+        arguments.retain(|argument| !argument.starts_with("--secure-port="));
+        arguments.push(format!("--secure-port={port}"));
+        let replica = Self {
+            process: spawn(scene, &arguments),
+            arguments,
+            registered: self.registered.clone(),
+            port,
+            ca: self.ca.clone(),
+        };
+        let client = replica.direct(&replica.ca, None);
+        eventually("ready replica", PATIENCE, async || {
+            replica.process.assert_running();
+            let answer = client.get(replica.url("/readyz")).send().await;
+            answer.and_then(reqwest::Response::error_for_status)
+        })
+        .await;
+        replica
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Has kube-apiserver look for the registered APIs at this port.
+    pub(crate) async fn reached_at(&self, scene: &Scene, port: u16) {
+        let service = json!({"spec": {"service": {"port": port}}});
+        for name in &self.registered {
+            api_services(&scene.client)
+                .patch(name, &PatchParams::default(), &Patch::Merge(&service))
+                .await
+                .expect("an APIService");
+        }
     }
 
     /// A client that calls the adapter itself, without the aggregator between, and checks its certificate against `ca`.

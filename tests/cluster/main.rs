@@ -11,6 +11,7 @@ mod adapter;
     reason = "the tests of backends look closer; a test may panic"
 )]
 mod backend;
+mod balancer;
 mod control_plane;
 mod cron;
 mod exporter;
@@ -34,6 +35,7 @@ mod backend_faults;
 mod captured;
 mod certificates;
 mod check;
+mod documents;
 mod engines;
 mod hpa;
 mod owners;

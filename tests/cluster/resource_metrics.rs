@@ -141,7 +141,8 @@ async fn the_hpa_scales_sklearn_iris_on_cpu_and_memory_and_back() {
     assert_eq!(story.scale(1, load(0.02)).await.last(), Some(&1));
 }
 
-async fn adapter_and(scene: &Scene) -> (Kubelets, Adapter) {
+/// Kubelets of all nodes, and an adapter that serves what they tell.
+pub(crate) async fn adapter_and(scene: &Scene) -> (Kubelets, Adapter) {
     // The adapter's ServiceAccount must be there before its token.
     scene.install_accounts().await;
     let kubelets = Kubelets::start(scene, &NODES).await;
