@@ -129,6 +129,7 @@ fn answers(c: &mut Criterion) {
         ));
         runtime.block_on(provider.refresh(NOW));
         let router = api::router(Arc::new(Api {
+            fallback: None,
             provider,
             resources: None,
             queries: Arc::new(queries),
@@ -275,6 +276,7 @@ fn usage(c: &mut Criterion) {
         labels: BTreeMap::new(),
     };
     let router = api::router(Arc::new(Api {
+        fallback: None,
         provider: Arc::new(Provider::new(
             Settings::default(),
             engine,

@@ -163,6 +163,7 @@ async fn serve(backend: Option<String>) {
         checks: Vec::new(),
         reloads: None,
         schedules: None,
+        fallback: None,
         debug_address: None,
     };
     let running = open(&core, front).await.expect("an open port");

@@ -35,6 +35,8 @@ use http::uri::Authority;
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde::{Serialize, Serializer};
 
+use crate::auth::User;
+use crate::fallback::{Fallback, PASSED_ON};
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::provider::resources::ResourceMetrics;
@@ -49,6 +51,8 @@ use status::{Details, failure};
 pub struct Api {
     /// Metric values and the catalog of what is offered.
     pub provider: Arc<Provider>,
+    /// Where external metrics are had from that no rule offers, if there is such a place.
+    pub fallback: Option<Arc<Fallback>>,
     /// CPU and memory of pods and nodes, where `metrics.k8s.io` is served.
     pub resources: Option<Arc<ResourceMetrics>>,
     /// Prometheus's API.
@@ -163,7 +167,14 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
             custom_metrics::respond(&api, version, &question, uri.query(), &reply).await
         }
         Target::ExternalMetric { namespace, metric } => {
-            external_metrics::respond(&api, &namespace, &metric, uri.query(), &reply).await
+            let asked = external_metrics::Asked {
+                namespace: &namespace,
+                metric: &metric,
+                query: uri.query(),
+                caller: request.extensions().get::<User>(),
+                passed_on: request.headers().contains_key(PASSED_ON),
+            };
+            external_metrics::respond(&api, &asked, &reply).await
         }
         Target::ResourceMetrics { version, question } => match &api.resources {
             Some(source) => {

@@ -2,6 +2,7 @@
 //!
 //! One YAML file, strict: a key that is not known is an error. prometheus-adapter's keys are taken field for field.
 
+pub mod fallback;
 pub mod prometheus;
 pub mod rules;
 pub mod schedules;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use fallback::ExternalFallback;
 use prometheus::Backend;
 use rules::{DiscoveryRule, ResourceRules};
 use schedules::Schedules;
@@ -35,6 +37,8 @@ pub struct Config {
     pub rules_serve_external: bool,
     /// Rules for `external.metrics.k8s.io`, of the same form.
     pub external_rules: Vec<DiscoveryRule>,
+    /// Another adapter that external metrics are had from which no rule here offers.
+    pub external_fallback: Option<ExternalFallback>,
     /// Whether `metrics.k8s.io` is served, in place of metrics-server: CPU and memory of pods and nodes, from the preset kubelet
     /// or, where there are `resourceRules`, by those. Default `false`.
     pub resource_metrics: bool,
@@ -141,6 +145,8 @@ impl Config {
             faults.push(Fault::new("resourceMetrics", message));
         }
         faults.extend(self.schedules.zone().err());
+        let fallback = self.external_fallback.iter();
+        faults.extend(fallback.flat_map(ExternalFallback::validate));
         faults
     }
 

@@ -13,6 +13,7 @@ pub mod cronhpa;
 pub mod demo;
 pub mod engine;
 pub mod exposition;
+pub mod fallback;
 pub mod hpa;
 pub mod model;
 pub mod promql;

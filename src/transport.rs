@@ -22,8 +22,10 @@ use tracing::{info, warn};
 use crate::config::scrape::http::{HttpConfig, Secret, TlsConfig, TlsVersion};
 
 mod fault;
+mod server;
 
 pub(crate) use fault::{certificate_fault, certificate_fault_behind, root_cause};
+pub(crate) use server::{CONNECT, SendFault, Server};
 
 /// How old what is known of a file of TLS may be.
 const REREAD: Duration = Duration::from_secs(1);

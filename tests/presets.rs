@@ -82,6 +82,7 @@ impl Adapter {
             queries: Arc::new(queries),
             health: Health::new(Vec::new()),
             own_metrics: Box::new(String::new),
+            fallback: None,
             resources: None,
             now: Box::new(Timestamp::now),
             discovery: Discovery::default(),

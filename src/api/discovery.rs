@@ -36,6 +36,8 @@ pub struct Discovery {
 
 struct Documents {
     catalog: Arc<Catalog>,
+    /// What the fallback offers.
+    theirs: Arc<Vec<Arc<str>>>,
     aggregated: Document,
     openapi: OpenApi,
     custom: Vec<Resource>,
@@ -46,13 +48,22 @@ struct Documents {
 impl Discovery {
     fn documents(&self, api: &Api) -> Arc<Documents> {
         let catalog = api.provider.catalog();
+        let theirs = api
+            .fallback
+            .as_ref()
+            .map(|it| it.names())
+            .unwrap_or_default();
         if let Some(kept) = self.kept.load_full()
             && Arc::ptr_eq(&kept.catalog, &catalog)
+            && *kept.theirs == *theirs
         {
             return kept;
         }
-        let external = api.provider.external_metrics();
-        let documents = Documents::new(catalog, &external, api.resources.is_some());
+        let mut external = api.provider.external_metrics();
+        external.extend(theirs.iter().cloned());
+        external.sort_unstable();
+        external.dedup();
+        let documents = Documents::new(catalog, theirs, &external, api.resources.is_some());
         let documents = Arc::new(documents);
         self.kept.store(Some(Arc::clone(&documents)));
         documents
@@ -60,7 +71,12 @@ impl Discovery {
 }
 
 impl Documents {
-    fn new(catalog: Arc<Catalog>, external: &[Arc<str>], resource_metrics: bool) -> Self {
+    fn new(
+        catalog: Arc<Catalog>,
+        theirs: Arc<Vec<Arc<str>>>,
+        external: &[Arc<str>],
+        resource_metrics: bool,
+    ) -> Self {
         let versions = served(resource_metrics).flat_map(|(_, versions)| versions);
         let custom = |offer: &Arc<Offer>| Resource {
             name: format!("{}/{}", offer.kind.resource, offer.metric),
@@ -94,6 +110,7 @@ impl Documents {
             )),
             openapi: OpenApi::new(versions.copied(), external),
             catalog,
+            theirs,
         }
     }
 }

@@ -2,30 +2,46 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
+use crate::auth::User;
+use crate::fallback::{Caller, Fallback};
 use crate::model::quantity::Quantity;
 use crate::model::time::Timestamp;
-use crate::provider::{ExternalAnswer, ExternalQuestion, ExternalValue};
+use crate::provider::{ExternalAnswer, ExternalQuestion, ExternalValue, ProviderError};
 
 use super::discovery::EXTERNAL_LIST;
 use super::list::List;
 use super::path::Version;
 use super::protobuf::Message;
 use super::refusal::refuse;
-use super::status::Details;
+use super::status::{Details, failure};
 use super::{Api, Reply, as_text, bad_request, parameters};
 
+/// A request.
+pub(super) struct Asked<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) metric: &'a str,
+    /// The URI's query.
+    pub(super) query: Option<&'a str>,
+    /// Who asks.
+    pub(super) caller: Option<&'a User>,
+    /// Whether another adapter has passed it on.
+    pub(super) passed_on: bool,
+}
+
 /// Answers one question.
-pub(super) async fn respond(
-    api: &Api,
-    namespace: &str,
-    metric: &str,
-    query: Option<&str>,
-    reply: &Reply<'_>,
-) -> Response {
+pub(super) async fn respond(api: &Api, asked: &Asked<'_>, reply: &Reply<'_>) -> Response {
+    let Asked {
+        namespace,
+        metric,
+        query,
+        ..
+    } = *asked;
     let selector = match parameters::metric_selector(query, "labelSelector") {
         Ok(selector) => selector,
         Err(message) => return bad_request(&message),
@@ -44,7 +60,46 @@ pub(super) async fn respond(
                 group: version.group(),
                 kind: metric,
             };
-            refuse(&about, &error)
+            match (&api.fallback, &error) {
+                (Some(fallback), ProviderError::UnknownMetric(_)) if !asked.passed_on => {
+                    pass_on(fallback, asked, reply, about).await
+                }
+                _ => refuse(&about, &error),
+            }
+        }
+    }
+}
+
+/// Hands the question to another adapter, and its answer, or its refusal, to the caller.
+async fn pass_on(
+    fallback: &Fallback,
+    asked: &Asked<'_>,
+    reply: &Reply<'_>,
+    about: Details<'_>,
+) -> Response {
+    let caller = asked.caller.map(|user| Caller {
+        name: &user.name,
+        uid: user.uid.as_deref(),
+        groups: &user.groups,
+        extra: &user.extra,
+    });
+    let selector = parameters::first(asked.query, "labelSelector");
+    let (namespace, metric) = (asked.namespace, asked.metric);
+    let selector = selector.as_deref();
+    let answer = fallback.ask(namespace, metric, selector, reply.accept, caller);
+    match answer.await {
+        Ok(answer) => {
+            let mut response = Response::new(Body::from(answer.body));
+            *response.status_mut() = answer.status;
+            if let Some(content_type) = answer.content_type {
+                response.headers_mut().insert(CONTENT_TYPE, content_type);
+            }
+            response
+        }
+        Err(error) => {
+            let message = error.to_string();
+            let code = StatusCode::SERVICE_UNAVAILABLE;
+            failure(code, "ServiceUnavailable", &message, Some(about))
         }
     }
 }

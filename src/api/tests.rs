@@ -44,6 +44,7 @@ pub(super) fn over(world: World, resources: Option<Arc<ResourceMetrics>>) -> Rou
     // The series live as long as their target.
     std::mem::forget(target);
     router(Arc::new(Api {
+        fallback: None,
         provider: Arc::new(provider),
         resources,
         queries: Arc::new(prometheus::QueryApi::new(

@@ -8,6 +8,7 @@ use crate::api::prometheus::{QueryApi, QueryLimits};
 use crate::api::{self, Api, Check, Discovery, Health, Note};
 use crate::auth::{Authenticator, Authorizer};
 use crate::cronhpa::Standing;
+use crate::fallback::Fallback;
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::provider::resources::ResourceMetrics;
@@ -35,6 +36,8 @@ pub struct Front {
     pub reloads: Option<Reloads>,
     /// How schedules stand, where they are run.
     pub schedules: Option<Standing>,
+    /// Where external metrics are had from that no rule offers, if there is such a place.
+    pub fallback: Option<Arc<Fallback>>,
     /// An address of loopback to serve for debugging, without TLS and authentication: queries, own metrics, health.
     pub debug_address: Option<SocketAddr>,
 }
@@ -86,6 +89,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         mut checks,
         reloads,
         schedules,
+        fallback,
         debug_address,
     } = front;
     let draining = listen.draining.clone();
@@ -130,6 +134,10 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         text: Box::new(move || schedules.text()),
     });
     let notes = file.into_iter().chain(schedules);
+    let notes = notes.chain(fallback.clone().map(|fallback| Note {
+        name: "external-fallback",
+        text: Box::new(move || fallback.text()),
+    }));
     let notes = notes.chain(core.resources.iter().map(missing));
     let provider = Arc::clone(&core.provider);
     let backends = Note {
@@ -139,6 +147,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
     let notes = notes.chain([backends]).collect();
     let api = Arc::new(Api {
         provider: Arc::clone(&core.provider),
+        fallback,
         resources: core.resources.clone(),
         queries: Arc::new(queries),
         health: Health::new(checks).with_notes(notes),

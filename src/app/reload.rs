@@ -104,11 +104,12 @@ impl Reload {
         let settled = |config: &Config| {
             let resources = (config.resource_metrics, config.resource_rules.clone());
             let limits = config.scrape.limits.clone();
-            (limits, resources, config.schedules.clone())
+            let others = (config.schedules.clone(), config.external_fallback.clone());
+            (limits, resources, others)
         };
         if settled(&config) != settled(&self.config) {
             warn!(
-                "of scrape.limits, resourceMetrics, resourceRules and schedules something changed; the next start takes it up"
+                "of scrape.limits, resourceMetrics, resourceRules, schedules and externalFallback something changed; the next start takes it up"
             );
         }
         self.config = config;

@@ -25,6 +25,7 @@ use crate::cluster::trust::TrustState;
 use crate::cluster::{self, Metered, Objects};
 use crate::config::Config;
 use crate::cronhpa::{self, Controller};
+use crate::fallback::Fallback;
 use crate::model::objects::ResourceMapper;
 use crate::model::time::Timestamp;
 use crate::schedule::status::Defaults;
@@ -185,6 +186,11 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         tasks.spawn("schedules", controller.run(tasks.token()));
         standing
     });
+    let fallback = settings.config.external_fallback.as_ref();
+    let fallback = fallback.and_then(Fallback::new).map(Arc::new);
+    if let Some(fallback) = &fallback {
+        tasks.spawn("external fallback", Arc::clone(fallback).run(tasks.token()));
+    }
     let core = Arc::new(core);
     core.start(Some(client.clone()), &tasks);
     let reloads = settings.config_file.clone().map(|file| {
@@ -226,6 +232,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         checks: checks(authenticator, trust, objects, metered),
         reloads,
         schedules,
+        fallback,
         debug_address: settings.debug_address,
     };
     let mut running = open(&core, front).await?;

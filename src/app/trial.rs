@@ -79,6 +79,7 @@ impl Trial {
         let queries = QueryApi::new(Arc::clone(&core.queries), QueryLimits::default());
         let router = api::router(Arc::new(Api {
             provider: Arc::clone(&core.provider),
+            fallback: None,
             resources: None,
             queries: Arc::new(queries),
             health: Health::new(Vec::new()),

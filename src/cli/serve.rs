@@ -58,6 +58,13 @@ pub(super) struct Serve {
     /// does.
     #[arg(long)]
     schedules: bool,
+    /// Another adapter, such as https://keda-operator-metrics-apiserver.keda.svc, that external metrics are had from which no rule
+    /// offers: url of externalFallback.
+    #[arg(long, value_name = "URL")]
+    external_fallback: Option<String>,
+    /// The authorities that vouch for it: ca_file of externalFallback's tls_config.
+    #[arg(long, value_name = "FILE", requires = "external_fallback")]
+    external_fallback_ca_file: Option<PathBuf>,
     #[command(flatten)]
     kubelet: KubeletFlags,
     #[command(flatten)]
@@ -134,11 +141,20 @@ impl Serve {
         let tls = self.adapter.tls();
         let (resource_metrics, kubelet) = (self.resource_metrics, self.kubelet);
         let schedules = self.schedules;
+        let fallback = self.external_fallback;
+        let fallback_ca_file = self.external_fallback_ca_file;
         let mut adapter = self.adapter;
         adapter.read_kubeconfig()?;
         let flags = Arc::new(move |config: &mut Config| {
             config.resource_metrics |= resource_metrics;
             config.schedules.enabled |= schedules;
+            if let Some(url) = &fallback {
+                let section = config.external_fallback.get_or_insert_default();
+                section.url.clone_from(url);
+                if fallback_ca_file.is_some() {
+                    section.tls.ca_file.clone_from(&fallback_ca_file);
+                }
+            }
             kubelet.apply(&mut config.scrape.kubelet);
             adapter.apply(config);
         });

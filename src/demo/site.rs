@@ -90,6 +90,7 @@ impl Site {
                 checks: Vec::new(),
                 reloads: None,
                 schedules: None,
+                fallback: None,
                 debug_address: None,
             },
         )

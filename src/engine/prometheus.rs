@@ -97,7 +97,7 @@ impl Prometheus {
     /// The servers, and how they are doing.
     pub fn replicas(&self) -> Vec<Source> {
         let source = |replica: &replica::Replica| Source {
-            description: format!("backend {} at {}", self.config.name, replica.shown),
+            description: format!("backend {} at {}", self.config.name, replica.shown()),
             newest: None,
             down: replica
                 .down()

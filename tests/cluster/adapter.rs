@@ -172,6 +172,10 @@ impl Adapter {
         let mut arguments = self.arguments.clone();
         arguments.retain(|argument| !argument.starts_with("--secure-port="));
         arguments.push(format!("--secure-port={port}"));
+        self.another(scene, arguments, port).await
+    }
+
+    async fn another(&self, scene: &Scene, arguments: Vec<String>, port: u16) -> Self {
         let replica = Self {
             process: spawn(scene, &arguments),
             arguments,
@@ -187,6 +191,15 @@ impl Adapter {
         })
         .await;
         replica
+    }
+
+    /// An adapter of another configuration at this port, once it is ready; nothing leads to it.
+    pub(crate) async fn beside(&self, scene: &Scene, port: u16, configuration: &str) -> Self {
+        let file = scene.plane.workspace.write("beside.yaml", configuration);
+        let mut arguments = self.arguments.clone();
+        arguments.retain(|it| !it.starts_with("--secure-port=") && !it.starts_with("--config="));
+        arguments.extend([format!("--secure-port={port}"), format!("--config={file}")]);
+        self.another(scene, arguments, port).await
     }
 
     /// The port that it listens on.

@@ -37,6 +37,7 @@ mod certificates;
 mod check;
 mod documents;
 mod engines;
+mod fallback;
 mod hpa;
 mod owners;
 mod raw;

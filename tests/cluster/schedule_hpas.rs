@@ -13,6 +13,7 @@ use crate::cron::{
     cron, crons, deployment, events, in_seconds, job, put, replicas, state, status, until,
 };
 use crate::exporter::{Exporter, sm_util_page};
+use crate::kserve;
 use crate::scene::Scene;
 use crate::wait::{PATIENCE, eventually};
 
@@ -143,10 +144,8 @@ async fn an_hpa_that_kserve_keeps_is_recognised() {
     let adapter = Adapter::start_with_schedules(&scene).await;
     deployment(&scene, "iris-predictor", 1).await;
     let mut kept = hpa("iris-predictor", "iris-predictor", (1, 3), cpu());
-    kept["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "name": "iris",
-        "uid": "8f667cfe-b086-44e0-9a34-6cf3e80e91f4", "controller": true,
-    }]);
+    kserve::install(&scene).await;
+    kept["metadata"]["ownerReferences"] = kserve::inference_service(&scene, "iris").await;
     scene.create::<HorizontalPodAutoscaler>(kept).await;
     let due = in_seconds(3);
     let spec = json!({"jobs": [job("up", due, 2)]});

@@ -105,6 +105,7 @@ pub(crate) async fn observe(
     core.start(None, &tasks);
     let router = api::router(Arc::new(Api {
         provider: Arc::clone(&core.provider),
+        fallback: None,
         resources: None,
         queries: Arc::new(QueryApi::new(
             Arc::clone(&core.queries),

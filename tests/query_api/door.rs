@@ -120,6 +120,7 @@ impl Site {
             checks: Vec::new(),
             reloads: None,
             schedules: None,
+            fallback: None,
             debug_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         };
         Self {

@@ -103,6 +103,7 @@ impl Api {
         );
         let router = api::router(Arc::new(api::Api {
             provider: Arc::new(provider),
+            fallback: None,
             resources: None,
             queries: Arc::new(QueryApi::new(service, limits)),
             health: Health::new(Vec::new()),

@@ -80,6 +80,7 @@ impl Adapter {
             checks: Vec::new(),
             reloads: None,
             schedules: None,
+            fallback: None,
             debug_address: Some(loopback),
         };
         let opened = open(&core, front).await.unwrap();

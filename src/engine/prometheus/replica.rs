@@ -1,25 +1,18 @@
 //! One server of a backend: how it is asked, and how it is doing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Response, Url};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::prometheus::{Backend, Method};
 use crate::config::scrape::http::HttpConfig;
 use crate::model::time::Timestamp;
-use crate::transport::{
-    Clients, SettingsError, Tls, authorization, certificate_fault_behind, root_cause,
-};
+use crate::transport::{Clients, SendFault, Server, authorization};
 
 use super::error::{Fault, ReplicaFault};
 use super::token::Tokens;
@@ -31,12 +24,6 @@ const PATIENCE: u32 = 3;
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 const LEFT_ALONE_AT_MOST: Duration = Duration::from_secs(5);
 
-/// The longest that a connection may take; less where the whole request has less.
-pub(super) const CONNECT: Duration = Duration::from_secs(1);
-
-/// How long a connection without requests is kept.
-const IDLE: Duration = Duration::from_secs(60);
-
 /// What the replicas of a backend have in common.
 pub(super) struct Access {
     clients: Clients,
@@ -44,7 +31,6 @@ pub(super) struct Access {
     headers: HeaderMap,
     tokens: Option<Tokens>,
     method: Method,
-    idle: usize,
 }
 
 impl Access {
@@ -65,7 +51,6 @@ impl Access {
             headers,
             tokens: backend.oauth2.clone().map(Tokens::new),
             method: backend.http_method,
-            idle: backend.max_concurrency,
         }
     }
 
@@ -80,10 +65,7 @@ impl Access {
 
 /// One server.
 pub(super) struct Replica {
-    url: Url,
-    /// The URL without what is secret in it.
-    pub(super) shown: Arc<str>,
-    client: Mutex<Option<(Arc<ClientConfig>, Client)>>,
+    server: Server,
     health: Mutex<Health>,
 }
 
@@ -97,18 +79,17 @@ struct Health {
 }
 
 impl Replica {
-    pub(super) fn new(url: Url) -> Self {
-        let mut shown = url.clone();
-        // A URL of HTTP can be without them.
-        let _ = shown.set_username("");
-        let _ = shown.set_password(None);
-        shown.set_query(None);
+    /// A server of which `idle` connections are kept at most.
+    pub(super) fn new(url: Url, idle: usize) -> Self {
         Self {
-            url,
-            shown: shown.as_str().trim_end_matches('/').into(),
-            client: Mutex::default(),
+            server: Server::new(url, idle),
             health: Mutex::default(),
         }
+    }
+
+    /// The URL without what is secret in it.
+    pub(super) fn shown(&self) -> &Arc<str> {
+        &self.server.shown
     }
 
     /// Whether it may be asked. After a while one request is let through to see whether it is back.
@@ -133,7 +114,7 @@ impl Replica {
     /// What is wrong with it, as of its last failure.
     pub(super) fn complaint(&self) -> Option<ReplicaFault> {
         self.down().map(|(since, fault)| ReplicaFault {
-            url: Arc::clone(&self.shown),
+            url: Arc::clone(&self.server.shown),
             fault,
             since: Some(since),
         })
@@ -142,7 +123,7 @@ impl Replica {
     pub(super) fn answered(&self, backend: &str) {
         let before = std::mem::take(&mut *self.health.lock());
         if before.down.is_some() {
-            info!(backend, url = %self.shown, "backend answers again");
+            info!(backend, url = %self.server.shown, "backend answers again");
         }
     }
 
@@ -155,7 +136,7 @@ impl Replica {
         let since = match &health.down {
             Some((since, _)) => *since,
             None => {
-                warn!(backend, url = %self.shown, %fault, "backend gives no answer");
+                warn!(backend, url = %self.server.shown, %fault, "backend gives no answer");
                 Timestamp::now()
             }
         };
@@ -170,37 +151,26 @@ impl Replica {
         parameters: &[(&str, &str)],
         within: Duration,
     ) -> Result<Response, Fault> {
-        let (client, name) = self.client(access).await?;
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path.split('/'));
-        }
-        let mut request = match access.method {
-            Method::Post => client.post(place(&url, &name)?).form(parameters),
-            Method::Get => client.get(place(&url, &name)?).query(parameters),
+        let method = match access.method {
+            Method::Post => reqwest::Method::POST,
+            Method::Get => reqwest::Method::GET,
         };
-        if name.is_some() {
-            let host = self.url.host_str().unwrap_or_default();
-            let host = match self.url.port() {
-                Some(port) => format!("{host}:{port}"),
-                None => host.to_owned(),
-            };
-            request = request.header(HOST, host);
-        }
+        let (clients, http) = (&access.clients, &access.http);
+        let request = self.server.request(clients, http, method, path.split('/'));
+        let mut request = match access.method {
+            Method::Post => request.await?.form(parameters),
+            Method::Get => request.await?.query(parameters),
+        };
         if let Some(value) = access.authorization().await? {
             request = request.header(AUTHORIZATION, value);
         }
         let request = request.headers(access.headers.clone()).timeout(within);
-        let response = request.send().await.map_err(|error| {
-            if let Some(fault) = certificate_fault_behind(&error) {
-                Fault::Certificate(fault)
-            } else if error.is_timeout() {
-                Fault::Timeout
-            } else if error.is_connect() {
-                Fault::Connect(root_cause(&error))
-            } else {
-                Fault::Broken
-            }
+        let sent = request.send().await.map_err(SendFault::from);
+        let response = sent.map_err(|fault| match fault {
+            SendFault::Connect(cause) => Fault::Connect(cause),
+            SendFault::Certificate(fault) => Fault::Certificate(fault),
+            SendFault::Timeout => Fault::Timeout,
+            SendFault::Broken => Fault::Broken,
         })?;
         if response.status() == 401
             && let Some(tokens) = &access.tokens
@@ -209,70 +179,9 @@ impl Replica {
         }
         Ok(response)
     }
-
-    /// The client, with TLS as its files are now, and the name that the certificate must have where that is not the host.
-    async fn client(&self, access: &Access) -> Result<(Client, Option<String>), Fault> {
-        let Tls {
-            config,
-            server_name,
-        } = access.clients.get(&access.http).await?;
-        let name = match server_name {
-            Some(ServerName::DnsName(name)) if self.url.scheme() == "https" => {
-                Some(name.as_ref().to_owned())
-            }
-            _ => None,
-        };
-        let mut made = self.client.lock();
-        if let Some((of, client)) = &*made
-            && Arc::ptr_eq(of, &config)
-        {
-            return Ok((client.clone(), name));
-        }
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured((*config).clone())
-            .no_proxy()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT)
-            .pool_max_idle_per_host(access.idle)
-            .pool_idle_timeout(IDLE)
-            .user_agent(concat!("gpu-metrics-adapter/", env!("CARGO_PKG_VERSION")));
-        if name.is_some() {
-            let host = self.url.host_str().unwrap_or_default();
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            builder = builder.dns_resolver(AlwaysAt(host.into()));
-        }
-        let client = builder
-            .build()
-            .map_err(|error| SettingsError(root_cause(&error)))?;
-        *made = Some((config, client.clone()));
-        Ok((client, name))
-    }
-}
-
-/// The URL to ask; with the name that the certificate must have, if it must.
-fn place(url: &Url, name: &Option<String>) -> Result<Url, Fault> {
-    let mut url = url.clone();
-    if let Some(name) = name {
-        url.set_host(Some(name))
-            .map_err(|_| SettingsError("tls_config.server_name is no name of a host".to_owned()))?;
-    }
-    Ok(url)
 }
 
 fn pause(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(PATIENCE).min(8);
     (LEFT_ALONE * 2_u32.pow(doublings)).min(LEFT_ALONE_AT_MOST)
-}
-
-/// Looks up one host, whatever name is asked for: that is the one of the certificate.
-struct AlwaysAt(Arc<str>);
-
-impl Resolve for AlwaysAt {
-    fn resolve(&self, _: Name) -> Resolving {
-        let host = Arc::clone(&self.0);
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
 }

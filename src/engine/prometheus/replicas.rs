@@ -57,7 +57,9 @@ impl Replicas {
         Self {
             name: backend.name.as_str().into(),
             access: Access::new(backend),
-            all: urls.map(Replica::new).collect(),
+            all: urls
+                .map(|url| Replica::new(url, backend.max_concurrency))
+                .collect(),
             preferred: AtomicUsize::new(0),
             queries: Semaphore::new(backend.max_concurrency),
             lookups: Semaphore::new(LOOKUPS),
@@ -71,7 +73,7 @@ impl Replicas {
 
     pub(super) fn error(&self, fault: &Fault) -> BackendError {
         let fault = |replica: &Replica| ReplicaFault {
-            url: Arc::clone(&replica.shown),
+            url: Arc::clone(replica.shown()),
             fault: fault.clone(),
             since: None,
         };
@@ -131,7 +133,7 @@ impl Replicas {
                     return Err(BackendError {
                         backend: Arc::clone(&self.name),
                         replicas: vec![ReplicaFault {
-                            url: Arc::clone(&replica.shown),
+                            url: Arc::clone(replica.shown()),
                             fault,
                             since: None,
                         }],

@@ -12,10 +12,9 @@ use tokio::time::Instant;
 
 use crate::config::prometheus::OAuth2;
 use crate::config::scrape::http::HttpConfig;
-use crate::transport::{Clients, root_cause, secret};
+use crate::transport::{CONNECT, Clients, root_cause, secret};
 
 use super::error::{Fault, cut};
-use super::replica::CONNECT;
 
 /// How long a token may take.
 const TIMEOUT: Duration = Duration::from_secs(1);
