@@ -573,7 +573,8 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 11] = [
+    const MAY_NAME_IT: [(&str, &str); 12] = [
+        ("src/config/fallback.rs", "refuses a fallback that says it"),
         (
             "src/cluster/connect.rs",
             "refuses a kubeconfig that says it",
