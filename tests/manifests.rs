@@ -573,7 +573,11 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 12] = [
+    const MAY_NAME_IT: [(&str, &str); 13] = [
+        (
+            "src/cluster/access.rs",
+            "reads what a kubeconfig for a Prometheus says, of which there is a warning",
+        ),
         ("src/config/fallback.rs", "refuses a fallback that says it"),
         (
             "src/cluster/connect.rs",
