@@ -107,7 +107,7 @@ impl Check {
 fn warnings(config: &Config) -> Vec<String> {
     let jobs = config.scrape.scrape_configs.iter().enumerate();
     let jobs = jobs.map(|(index, job)| {
-        let path = format!("scrape_configs[{index}]");
+        let path = format!("scrape.scrape_configs[{index}]");
         (
             path,
             format!("a target of {}", job.job_name),
@@ -115,10 +115,20 @@ fn warnings(config: &Config) -> Vec<String> {
         )
     });
     let kubelet = &config.scrape.kubelet.tls_config;
-    let kubelet = ("kubelet".to_owned(), "a kubelet".to_owned(), kubelet);
+    let kubelet = ("scrape.kubelet".to_owned(), "a kubelet".to_owned(), kubelet);
+    let backends = config.prometheus.iter().enumerate();
+    let backends = backends.map(|(index, backend)| {
+        let path = format!("prometheus[{index}]");
+        (
+            path,
+            format!("the backend {}", backend.name),
+            &backend.tls_config,
+        )
+    });
     jobs.chain([kubelet])
+        .chain(backends)
         .filter(|(.., tls)| tls.insecure_skip_verify)
-        .map(|(path, what, _)| format!("scrape.{path}.tls_config.insecure_skip_verify: warning: whoever answers for {what} is believed, and gets its credentials"))
+        .map(|(path, what, _)| format!("{path}.tls_config.insecure_skip_verify: warning: whoever answers for {what} is believed, and gets its credentials"))
         .collect()
 }
 
@@ -127,16 +137,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_that_believes_any_certificate_is_warned_of() {
+    fn a_job_or_a_backend_that_believes_any_certificate_is_warned_of() {
         let job = |name: &str, tls: &str| {
             format!(
                 "{{job_name: {name}, static_configs: [{{targets: ['h:1']}}], tls_config: {{{tls}}}}}"
             )
         };
         let (a, b) = (job("a", ""), job("b", "insecure_skip_verify: true"));
-        let text = format!("scrape: {{scrape_configs: [{a}, {b}]}}");
+        let backends = "[{url: 'https://x'}, {name: other, url: 'https://y', tls_config: {insecure_skip_verify: true}}]";
+        let text = format!("scrape: {{scrape_configs: [{a}, {b}]}}\nprometheus: {backends}");
         let config = Config::parse(&text).expect("valid");
-        let expected = "scrape.scrape_configs[1].tls_config.insecure_skip_verify: warning: whoever answers for a target of b is believed, and gets its credentials";
-        assert_eq!(warnings(&config), [expected]);
+        let expected = [
+            ("scrape.scrape_configs[1]", "a target of b"),
+            ("prometheus[1]", "the backend other"),
+        ]
+        .map(|(path, what)| format!("{path}.tls_config.insecure_skip_verify: warning: whoever answers for {what} is believed, and gets its credentials"));
+        assert_eq!(warnings(&config), expected);
     }
 }

@@ -85,14 +85,14 @@ pub fn access(path: &Path) -> Result<HttpConfig, AccessError> {
     let cert = pem("client-certificate-data", cert)?;
     let key = pem("client-key-data", exposed(&user.client_key_data).as_deref())?;
     // Data count more than files (client-go's `rest/config.go`); of tokens it is the file, which is renewed.
-    let file = |data: &Option<String>, file: &Option<String>| {
+    let else_file = |data: &Option<String>, file: &Option<String>| {
         let file = file.as_ref().filter(|_| data.is_none());
         file.map(PathBuf::from)
     };
     let tls = TlsConfig {
-        ca_file: file(&ca, &cluster.certificate_authority),
-        cert_file: file(&cert, &user.client_certificate),
-        key_file: file(&key, &user.client_key),
+        ca_file: else_file(&ca, &cluster.certificate_authority),
+        cert_file: else_file(&cert, &user.client_certificate),
+        key_file: else_file(&key, &user.client_key),
         ca,
         cert,
         key: key.map(Secret::from),

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use gpu_metrics_adapter::config::Config;
 use gpu_metrics_adapter::model::time::Timestamp;
 
 use crate::server::{Mode, Server};
 use crate::wait::eventually;
-use crate::world::{RULES, ask, core, three};
+use crate::world::{RULES, ask, core, core_of, three};
 
 /// Less than the time between two questions of an HPA.
 const ONE_SYNC: Duration = Duration::from_secs(15);
@@ -240,6 +241,28 @@ async fn a_rule_whose_lookup_is_refused_from_the_start_takes_no_metric_from_the_
     let error = other.error.as_deref().unwrap_or_default();
     assert!(error.ends_with("execution: too many series"), "{error}");
     assert_eq!((util.offers, &util.error), (2, &None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_while_a_backend_is_down_forgets_none_of_its_metrics() {
+    let server = Server::start(Mode::Value(7.0));
+    let url = server.url();
+    let configuration = |timeout: &str| {
+        format!(
+            "freshWithin: 0s\nscrape: {{presets: []}}\nprometheus: [{{url: '{url}', timeout: {timeout}}}]\n{RULES}"
+        )
+    };
+    let core = core_of(&configuration("1700ms"));
+    assert_eq!(ask(&core).await, Ok(three("7")));
+    server.set(Mode::Text(503, "text/html", "no"));
+    let changed = Config::parse(&configuration("1600ms")).expect("the form is right");
+    let applied = core.apply(&changed, Timestamp::now()).await;
+    applied.expect("valid");
+    let error = ask(&core).await.expect_err("no value");
+    assert!(error.contains("answers 503"), "{error}");
+    assert_eq!(core.provider.catalog().offers().count(), 2);
+    server.set(Mode::Value(7.0));
+    recovers(&core).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
