@@ -34,7 +34,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 
-pub const METRIC: &str = "DCGM_CUSTOM_PROCESS_SM_UTIL";
+pub(crate) const METRIC: &str = "DCGM_CUSTOM_PROCESS_SM_UTIL";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const HIDDEN: &str = "hidden-pod";
 const NOW: Timestamp = Timestamp::from_millis(1_795_464_000_000);
@@ -95,7 +95,7 @@ impl Reviewer for Door {
 }
 
 /// The API, and what its series live in.
-pub struct World {
+pub(crate) struct World {
     runtime: Runtime,
     router: Router,
     _target: TargetWriter,
@@ -108,7 +108,7 @@ struct Answer {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -173,7 +173,7 @@ impl World {
 
     /// Sends a request in both encodings and as it is. `text` is a line with method and URI, and one for each header. Gives the
     /// codes, or nothing where HTTP has no such request.
-    pub fn check(&self, text: &str) -> Option<[u16; 3]> {
+    pub(crate) fn check(&self, text: &str) -> Option<[u16; 3]> {
         let (method, uri, headers) = read(text)?;
         let answer = |accept: Option<&'static str>| {
             let mut headers = headers.clone();
