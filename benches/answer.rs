@@ -1,9 +1,12 @@
 //! What one question of the HPA costs inside the process: from the HTTP request to the bytes of the answer, without TLS.
 //!
-//! `cargo bench --bench answer`. The namespace asked about holds 8, 100 or 1,000 pods with one GPU each; 1,000 other pods in
-//! ten other namespaces are there in every case, so that the cost of what does not match shows.
+//! `cargo bench --bench answer`. The namespace asked about holds 8 to 10,000 pods with one GPU each; 1,000 other pods in
+//! ten other namespaces are there in every case, so that the cost of what does not match shows. In JSON and in protobuf, as the
+//! HPA asks; for each it is printed how large the answer is and how often memory was allocated for it.
 //!
 //! And what CPU and memory cost: 150,000 pods on 5,000 nodes, all of them and one namespace of 30.
+
+#![expect(clippy::print_stdout, reason = "it prints what it counts")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -30,6 +33,12 @@ use gpu_metrics_adapter::rules::{DCGM_EXPORTER_PRESET, Rule};
 use gpu_metrics_adapter::store::{Limits, Store, TargetInfo, TargetWriter};
 use http::Request;
 use tower::ServiceExt as _;
+
+/// What clients accept: those that read JSON, and the HPA.
+const ENCODINGS: [(&str, &str); 2] = [
+    ("json", "application/json"),
+    ("protobuf", "application/vnd.kubernetes.protobuf, */*"),
+];
 
 const METRIC: &str = "DCGM_CUSTOM_PROCESS_SM_UTIL";
 const NOW: Timestamp = Timestamp::from_millis(1_795_464_000_000);
@@ -93,7 +102,7 @@ fn answers(c: &mut Criterion) {
         .build()
         .expect("a runtime");
     let mut group = c.benchmark_group("answer");
-    for pods in [8, 100, 1000] {
+    for pods in [8, 100, 1_000, 10_000] {
         let store = Store::new(Limits::default());
         let mut targets = vec![scrape(&store, "default", pods)];
         targets.extend((0..10).map(|index| scrape(&store, &format!("other-{index}"), 100)));
@@ -142,23 +151,33 @@ fn answers(c: &mut Criterion) {
             "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods/%2A/{METRIC}?labelSelector=app%3Disvc.qwen-predictor"
         );
         group.throughput(Throughput::Elements(pods as u64));
-        group.bench_function(BenchmarkId::new("pods", pods), |b| {
-            b.iter(|| {
+        for (encoding, accept) in ENCODINGS {
+            let ask = || {
                 runtime.block_on(async {
                     let request = Request::get(uri.as_str())
-                        .header("accept", "application/vnd.kubernetes.protobuf, */*")
+                        .header("accept", accept)
                         .body(Body::empty())
                         .expect("a request");
                     let response = router.clone().oneshot(request).await.expect("infallible");
                     assert!(response.status().is_success());
-                    black_box(
-                        to_bytes(response.into_body(), 1 << 20)
-                            .await
-                            .expect("a body"),
-                    )
+                    to_bytes(response.into_body(), 1 << 24)
+                        .await
+                        .expect("a body")
                 })
+            };
+            let bytes = ask().len();
+            let allocated = allocation_counter::measure(|| drop(ask()));
+            println!(
+                "{pods} pods in {encoding}: {bytes} bytes, {:.0} a pod; {} allocations, {:.1} a pod, of {} bytes in all",
+                bytes as f64 / pods as f64,
+                allocated.count_total,
+                allocated.count_total as f64 / pods as f64,
+                allocated.bytes_total,
+            );
+            group.bench_function(BenchmarkId::new(encoding, pods), |b| {
+                b.iter(|| black_box(ask()));
             });
-        });
+        }
         drop(targets);
     }
     group.finish();
@@ -296,10 +315,7 @@ fn usage(c: &mut Criterion) {
     let mut group = c.benchmark_group("usage");
     group.sample_size(10);
     for (pods, path) in [(30, "/namespaces/team-0042/pods"), (150_000, "/pods")] {
-        for (encoding, accept) in [
-            ("json", "application/json"),
-            ("protobuf", "application/vnd.kubernetes.protobuf, */*"),
-        ] {
+        for (encoding, accept) in ENCODINGS {
             group.throughput(Throughput::Elements(pods));
             group.bench_function(BenchmarkId::new(encoding, pods), |b| {
                 b.iter(|| {

@@ -3,6 +3,8 @@
 //!
 //! What a message consists of is the business of whoever answers; here is how it is written, and the types that all lists share.
 
+use std::io::Write as _;
+
 use crate::model::quantity::Quantity;
 use crate::model::time::Timestamp;
 
@@ -86,9 +88,13 @@ impl Message {
         });
     }
 
-    /// `resource.Quantity`.
+    /// `resource.Quantity`, a string, written where it is to stand: there is one for each item of a list.
     pub(super) fn quantity(&mut self, field: u8, quantity: &Quantity) {
-        self.message(field, |message| message.text(1, &quantity.to_string()));
+        self.message(field, |message| {
+            message.message(1, |text| {
+                write!(text.0, "{quantity}").expect("memory can be written");
+            });
+        });
     }
 
     fn tag(&mut self, field: u8, wire: u8) {

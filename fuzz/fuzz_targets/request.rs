@@ -1,0 +1,16 @@
+//! Any text is a request: it is answered or refused as its client reads it, by nobody's forged identity, and without what it may
+//! not see.
+#![no_main]
+
+#[path = "../../tests/requests/world.rs"]
+mod world;
+
+use libfuzzer_sys::fuzz_target;
+
+thread_local! {
+    static WORLD: world::World = world::World::new();
+}
+
+fuzz_target!(|text: &str| {
+    WORLD.with(|world| world.check(text));
+});
