@@ -152,6 +152,7 @@ impl World {
         runtime.block_on(provider.refresh(NOW));
         let queries = Arc::new(QueryService::over(store));
         let router = api::router(Arc::new(Api {
+            fallback: None,
             provider: Arc::new(provider),
             resources: None,
             queries: Arc::new(QueryApi::new(queries, QueryLimits::default())),
