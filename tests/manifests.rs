@@ -40,7 +40,11 @@ fn adapter(arguments: &[&str]) -> Output {
 const BASE: &str = "manifests";
 const FOLDERS: [&str; 2] = [BASE, "manifests/external"];
 /// The folders that a kustomization may name as components.
-const COMPONENTS: [&str; 2] = ["manifests/resource-metrics", "manifests/schedules"];
+const COMPONENTS: [&str; 3] = [
+    "manifests/cert-manager",
+    "manifests/resource-metrics",
+    "manifests/schedules",
+];
 
 /// The files that the kustomization of a folder applies, with their objects.
 fn manifests(folder: &str) -> Vec<(String, Value)> {

@@ -39,6 +39,7 @@ mod documents;
 mod engines;
 mod fallback;
 mod hpa;
+mod installation;
 mod owners;
 mod raw;
 mod reload;
