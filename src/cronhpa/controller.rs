@@ -31,7 +31,7 @@ use super::standing::Standing;
 use super::target::{Targets, is_hpa};
 use super::{KIND, LEASE, Settings};
 
-/// How often it is looked for whether the cluster has the kind.
+/// How often the cluster is asked whether it has the kind.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// How many objects may ask the API server at a time.
@@ -50,6 +50,8 @@ pub struct Controller {
     settings: Settings,
     floors: Arc<Floors>,
     standing: Standing,
+    /// How often it is looked for whether the cluster has the kind.
+    pub(super) look: Duration,
 }
 
 impl Controller {
@@ -61,6 +63,7 @@ impl Controller {
             settings,
             floors: Arc::default(),
             standing: Standing::default(),
+            look: LOOK,
         }
     }
 
@@ -118,7 +121,7 @@ impl Controller {
                         .trouble(format!("cannot look for {}: {error}", KIND.plural));
                 }
             }
-            cancel.run_until_cancelled(sleep(LOOK)).await;
+            cancel.run_until_cancelled(sleep(self.look)).await;
         }
     }
 
@@ -155,7 +158,7 @@ impl Controller {
             synced: false,
             leads: false,
         };
-        let mut looks = interval(LOOK);
+        let mut looks = interval(self.look);
         loop {
             let nap = table.nap();
             tokio::select! {

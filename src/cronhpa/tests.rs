@@ -46,10 +46,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let api = FakeApi::start().await;
-        let resources = json!({"groupVersion": "autoscaling.alibabacloud.com/v1beta1", "resources": [
-            {"name": "cronhorizontalpodautoscalers", "singularName": "", "namespaced": true, "kind": "CronHorizontalPodAutoscaler", "verbs": ["list"]},
-        ]});
-        api.answer(VERSION, Answer::Json(resources), usize::MAX);
+        api.answer(VERSION, Answer::Json(resources()), usize::MAX);
         let world = Self {
             standing: Standing::default(),
             cancel: CancellationToken::new(),
@@ -68,14 +65,18 @@ impl World {
                 catch_up: Duration::from_secs(600),
             },
         };
-        let controller = Controller::new(self.api.client(), Arc::new(Deployments), settings);
+        let mut controller = Controller::new(self.api.client(), Arc::new(Deployments), settings);
+        controller.look = Duration::from_millis(50);
         self.standing = controller.standing();
         tokio::spawn(controller.run(self.cancel.clone()));
-        soon("a leader", || {
-            self.standing.text().contains("this replica acts")
-        })
-        .await;
         self
+    }
+
+    async fn acting(self) -> Self {
+        let world = self.start().await;
+        let acts = || world.standing.text().contains("this replica acts");
+        soon("a leader", acts).await;
+        world
     }
 
     fn deployment(&self, name: &str) {
@@ -125,6 +126,13 @@ impl Drop for World {
     }
 }
 
+/// What the cluster tells of the kind's version.
+fn resources() -> Value {
+    json!({"groupVersion": "autoscaling.alibabacloud.com/v1beta1", "resources": [
+        {"name": "cronhorizontalpodautoscalers", "singularName": "", "namespaced": true, "kind": "CronHorizontalPodAutoscaler", "verbs": ["list"]},
+    ]})
+}
+
 fn in_seconds(seconds: i64) -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second() + seconds).expect("in range")
 }
@@ -138,7 +146,7 @@ fn job(name: &str, at: Timestamp, size: i32) -> Value {
 /// §2.7 points 2 and 8 of the old controller's faults: removal made others late, and removed jobs came back.
 #[tokio::test]
 async fn what_is_removed_is_not_run_and_makes_nothing_else_late() {
-    let world = World::new().await.start().await;
+    let world = World::new().await.acting().await;
     let (first, second) = (in_seconds(2), in_seconds(4));
     world.object("stays", &[job("gone", first, 7), job("late", second, 3)]);
     world.object("goes", &[job("gone", first, 8)]);
@@ -158,7 +166,7 @@ async fn what_is_removed_is_not_run_and_makes_nothing_else_late() {
 /// Point 5: what others write at the same time is lost on neither side, and nothing is done twice for it.
 #[tokio::test]
 async fn a_status_is_written_over_the_version_that_was_read() {
-    let world = World::new().await.start().await;
+    let world = World::new().await.acting().await;
     world.object("busy", &[job("up", in_seconds(2), 4)]);
     soon("a condition", || world.is("busy", "up", "Submitted")).await;
     let mut written = 0;
@@ -186,7 +194,7 @@ async fn a_status_is_written_over_the_version_that_was_read() {
 
 #[tokio::test]
 async fn a_schema_that_does_not_keep_what_is_new_is_not_written_to_for_ever() {
-    let world = World::new().await.start().await;
+    let world = World::new().await.acting().await;
     let at = in_seconds(3600);
     world.object("old", &[job("up", at, 4)]);
     soon("a condition", || world.is("old", "up", "Submitted")).await;
@@ -208,7 +216,7 @@ async fn a_schema_that_does_not_keep_what_is_new_is_not_written_to_for_ever() {
 
 #[tokio::test]
 async fn an_object_that_cannot_be_read_says_so_and_is_the_only_one() {
-    let world = World::new().await.start().await;
+    let world = World::new().await.acting().await;
     world.api.put(
         OBJECTS,
         json!({
@@ -226,4 +234,41 @@ async fn an_object_that_cannot_be_read_says_so_and_is_the_only_one() {
             .any(|it| it.contains("the specification cannot be read"))
     };
     soon("an event", told).await;
+}
+
+#[tokio::test]
+async fn a_kind_that_is_installed_later_is_noticed_and_one_that_goes_too() {
+    let world = World::new().await;
+    world.api.answer(VERSION, Answer::Json(json!({})), 0);
+    world
+        .api
+        .answer(VERSION, Answer::Status(404, "NotFound"), usize::MAX);
+    let world = world.start().await;
+    soon("what is missing", || {
+        world.standing.text().contains("is not installed")
+    })
+    .await;
+    world.api.answer(VERSION, Answer::Json(json!({})), 0);
+    world
+        .api
+        .answer(VERSION, Answer::Json(resources()), usize::MAX);
+    soon("a leader", || {
+        world.standing.text().contains("this replica acts")
+    })
+    .await;
+    world.object("it", &[job("up", in_seconds(2), 2)]);
+    soon("its job", || world.is("it", "up", "Succeed")).await;
+    // As an API server does that has the kind no more: it ends the watches and knows neither.
+    world.api.answer(VERSION, Answer::Json(json!({})), 0);
+    world
+        .api
+        .answer(VERSION, Answer::Status(404, "NotFound"), usize::MAX);
+    world
+        .api
+        .answer(OBJECTS, Answer::Status(404, "NotFound"), usize::MAX);
+    world.api.cut_watches();
+    soon("what is missing now", || {
+        world.standing.text().contains("is not installed")
+    })
+    .await;
 }
