@@ -98,21 +98,26 @@ impl Controller {
     async fn look(&self, leadership: Leadership, cancel: &CancellationToken) {
         let mut told = false;
         while !cancel.is_cancelled() {
-            match CustomObjects::find(&self.client, KIND).await {
+            let found = CustomObjects::find(&self.client, KIND);
+            let Some(found) = cancel.run_until_cancelled(found).await else {
+                return;
+            };
+            match found {
                 Ok(Some(objects)) => {
                     told = false;
                     info!("CronHorizontalPodAutoscalers are followed");
                     self.follow(objects, leadership.clone(), cancel).await;
                 }
                 Ok(None) => {
-                    let missing = format!(
-                        "the CustomResourceDefinition {}.{} is not installed",
-                        KIND.plural, KIND.group
-                    );
+                    let name = format!("{}.{}", KIND.plural, KIND.group);
                     if !told {
-                        warn!("{missing}; it is looked for again");
+                        warn!(
+                            name,
+                            "CustomResourceDefinition is not installed; looked for again"
+                        );
                     }
                     told = true;
+                    let missing = format!("the CustomResourceDefinition {name} is not installed");
                     self.standing.trouble(missing);
                 }
                 Err(error) => {
@@ -176,7 +181,10 @@ impl Controller {
                         Health::Failing { error, .. } => Some(error.clone()),
                         Health::Starting | Health::Live => None,
                     };
-                    let Some(error) = failing else { continue };
+                    let Some(error) = failing else {
+                        table.tell();
+                        continue;
+                    };
                     self.standing.trouble(format!("the watch fails: {error}"));
                     if let Ok(None) = CustomObjects::find(&self.client, KIND).await {
                         break;
@@ -248,7 +256,12 @@ impl Table {
             Event::Apply(object) => self.put(Object::read(object)),
             Event::Delete(object) => self.remove(&Object::read(object).key),
         }
-        if self.listed.is_none() {
+        self.tell();
+    }
+
+    /// Says that all is well.
+    fn tell(&self) {
+        if self.synced && self.listed.is_none() {
             self.standing.objects(self.entries.len());
         }
     }
