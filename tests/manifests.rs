@@ -513,7 +513,7 @@ fn verification_is_turned_off_nowhere() {
         "insecure_skip",
         "danger_accept_invalid",
     ];
-    const MAY_NAME_IT: [(&str, &str); 11] = [
+    const MAY_NAME_IT: [(&str, &str); 12] = [
         (
             "src/cluster/connect.rs",
             "refuses a kubeconfig that says it",
@@ -529,6 +529,10 @@ fn verification_is_turned_off_nowhere() {
         (
             "src/cli/kubelet.rs",
             "sets it for metrics-server's flag that says so",
+        ),
+        (
+            "src/cluster/access.rs",
+            "reads what the kubeconfig of --prometheus-auth-config chose",
         ),
         ("src/cli/check.rs", "warns of it"),
         ("src/transport.rs", "does what a job chose, and warns"),
