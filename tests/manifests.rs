@@ -578,10 +578,6 @@ fn verification_is_turned_off_nowhere() {
         "danger_accept_invalid",
     ];
     const MAY_NAME_IT: [(&str, &str); 13] = [
-        (
-            "src/cluster/access.rs",
-            "reads what a kubeconfig for a Prometheus says, of which there is a warning",
-        ),
         ("src/config/fallback.rs", "refuses a fallback that says it"),
         (
             "src/cluster/connect.rs",
@@ -598,6 +594,10 @@ fn verification_is_turned_off_nowhere() {
         (
             "src/cli/kubelet.rs",
             "sets it for metrics-server's flag that says so",
+        ),
+        (
+            "src/cluster/access.rs",
+            "reads what the kubeconfig of --prometheus-auth-config chose",
         ),
         ("src/cli/check.rs", "warns of it"),
         ("src/transport.rs", "does what a job chose, and warns"),
