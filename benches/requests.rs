@@ -113,6 +113,7 @@ async fn serve() {
         authorizer: Arc::new(Authorizer::new(Arc::new(Allowed), HEALTH_PATHS)),
         checks: Vec::new(),
         reloads: None,
+        audit: None,
         debug_address: None,
     };
     let running = open(&core, front).await.expect("an open port");

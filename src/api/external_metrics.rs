@@ -16,7 +16,7 @@ use super::path::Version;
 use super::protobuf::Message;
 use super::refusal::refuse;
 use super::status::Details;
-use super::{Api, Reply, as_text, bad_request, parameters};
+use super::{Api, Reply, as_text, bad_request, dated, parameters};
 
 /// Answers one question.
 pub(super) async fn respond(
@@ -36,7 +36,10 @@ pub(super) async fn respond(
         selector,
     };
     match api.provider.answer_external(&question, (api.now)()).await {
-        Ok(answer) => list(&answer, reply),
+        Ok(answer) => dated(
+            list(&answer, reply),
+            answer.values.iter().map(|value| value.timestamp),
+        ),
         Err(error) => {
             let version = Version::ExternalV1Beta1;
             let about = Details {

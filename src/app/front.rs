@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::api::prometheus::{QueryApi, QueryLimits};
 use crate::api::{self, Api, Check, Discovery, Health, Note};
-use crate::auth::{Authenticator, Authorizer};
+use crate::auth::{self, Authenticator, Authorizer};
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::provider::resources::ResourceMetrics;
 use crate::server::{
-    self, Admission, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
+    self, Admission, Audit, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
 };
 use crate::telemetry::{OwnMetrics, Reloads};
 
@@ -32,6 +32,8 @@ pub struct Front {
     pub checks: Vec<Check>,
     /// How changes of the configuration went, where its file is followed.
     pub reloads: Option<Reloads>,
+    /// Where each request is written down, if anywhere.
+    pub audit: Option<Audit>,
     /// An address of loopback to serve for debugging, without TLS and authentication: queries, own metrics, health.
     pub debug_address: Option<SocketAddr>,
 }
@@ -82,6 +84,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         authorizer,
         mut checks,
         reloads,
+        audit,
         debug_address,
     } = front;
     let draining = listen.draining.clone();
@@ -111,7 +114,13 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
             if let Some(reloads) = &reloads {
                 reloads.register(registry);
             }
-            metrics.register(registry.sub_registry_with_prefix("server"));
+            let certificate = listen.certificate.clone();
+            metrics.register(registry.sub_registry_with_prefix("server"), certificate);
+            auth::register(
+                registry.sub_registry_with_prefix("auth"),
+                &authenticator,
+                &authorizer,
+            );
         },
     );
     let file = reloads.map(|reloads| Note {
@@ -147,7 +156,8 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
     };
     let guarded = server::guarded(api::router(api), authenticator, authorizer, &metrics);
     let protected = server::protected(guarded, Protection::default(), &metrics);
-    let api = server::serve(listen, protected).await?;
+    let observed = server::observed(protected, &metrics, audit);
+    let api = server::serve(listen, observed).await?;
     Ok(Opened { api, debug })
 }
 

@@ -24,8 +24,8 @@ use crate::config::Config;
 use crate::model::time::Timestamp;
 use crate::server::pki::PkiError;
 use crate::server::{
-    Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
-    ServingCertificate,
+    Admission, Audit, AuditError, AuditLog, CertificateError, CertificateFiles, Drain, Listen,
+    ServeError, ServerMetrics, ServingCertificate,
 };
 use crate::telemetry::Reloads;
 
@@ -79,6 +79,8 @@ pub struct Settings {
     pub certificate: CertificateSource,
     /// An address of loopback to serve for debugging, without TLS and authentication.
     pub debug_address: Option<SocketAddr>,
+    /// Where each request is written down, if anywhere.
+    pub audit_log: Option<AuditLog>,
     /// How long to go on serving after the signal to stop, until the endpoints know.
     pub shutdown_delay: Duration,
 }
@@ -117,6 +119,9 @@ pub enum RunError {
     /// A certificate cannot be made.
     #[error("cannot make a certificate")]
     Temporary(#[from] PkiError),
+    /// What is to be written down cannot be.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// It cannot listen.
     #[error("cannot serve")]
     Serve(#[from] ServeError),
@@ -193,12 +198,15 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         draining: CancellationToken::new(),
         metrics: ServerMetrics::default(),
     };
+    let audit = settings.audit_log.as_ref();
+    let audit = audit.map(|log| Audit::open(log, &listen.metrics));
     let front = Front {
         listen,
         authenticator: Arc::clone(&authenticator),
         authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
         checks: checks(authenticator, trust, objects, metered),
         reloads,
+        audit: audit.transpose()?,
         debug_address: settings.debug_address,
     };
     let mut running = open(&core, front).await?;

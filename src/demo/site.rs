@@ -89,6 +89,7 @@ impl Site {
                 authorizer,
                 checks: Vec::new(),
                 reloads: None,
+                audit: None,
                 debug_address: None,
             },
         )

@@ -79,6 +79,7 @@ impl Adapter {
             authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
             checks: Vec::new(),
             reloads: None,
+            audit: None,
             debug_address: Some(loopback),
         };
         let opened = open(&core, front).await.unwrap();
