@@ -164,6 +164,7 @@ async fn serve(backend: Option<String>) {
         reloads: None,
         schedules: None,
         fallback: None,
+        audit: None,
         debug_address: None,
     };
     let running = open(&core, front).await.expect("an open port");

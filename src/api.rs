@@ -194,6 +194,18 @@ fn not_found() -> Response {
     failure(StatusCode::NOT_FOUND, "NotFound", message, details)
 }
 
+/// In the extensions of a response: the time of the oldest sample in it.
+#[derive(Clone, Copy, Debug)]
+pub struct OldestSample(pub Timestamp);
+
+/// The response, with the oldest of these times noted.
+fn dated(mut response: Response, times: impl Iterator<Item = Timestamp>) -> Response {
+    if let Some(oldest) = times.min() {
+        response.extensions_mut().insert(OldestSample(oldest));
+    }
+    response
+}
+
 /// How the client wants its answer.
 struct Reply<'a> {
     accept: &'a str,

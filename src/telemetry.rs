@@ -2,6 +2,7 @@
 //!
 //! Nothing is counted here: each room counts what it does, and [`OwnMetrics`] reads it when somebody asks.
 
+mod process;
 mod reloads;
 
 use std::io::IsTerminal as _;
@@ -20,7 +21,9 @@ use crate::provider::resources::{Missing, ResourceMetrics};
 use crate::scrape::Statistics;
 use crate::store::Store;
 
+use process::Process;
 pub use reloads::Reloads;
+
 /// Most nodes that are named as missing: names are the cluster's, and each is a series.
 const NAMED_NODES: usize = 50;
 
@@ -67,14 +70,16 @@ impl OwnMetrics {
         resources: Option<Arc<ResourceMetrics>>,
         register: impl FnOnce(&mut Registry),
     ) -> Self {
-        let mut registry = Registry::with_prefix("gpu_metrics_adapter");
-        registry.register_collector(Box::new(Rooms {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let ours = registry.sub_registry_with_prefix("gpu_metrics_adapter");
+        ours.register_collector(Box::new(Rooms {
             statistics,
             store,
             provider,
             resources,
         }));
-        register(&mut registry);
+        register(ours);
         Self { registry }
     }
 

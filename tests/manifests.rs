@@ -38,13 +38,13 @@ fn adapter(arguments: &[&str]) -> Output {
 
 /// The folders with a kustomization: what every installation has, and what is applied beside it where it is wanted.
 const BASE: &str = "manifests";
-const FOLDERS: [&str; 2] = [BASE, "manifests/external"];
 /// The folders that a kustomization may name as components.
 const COMPONENTS: [&str; 3] = [
     "manifests/cert-manager",
     "manifests/resource-metrics",
     "manifests/schedules",
 ];
+const FOLDERS: [&str; 3] = [BASE, "manifests/external", "manifests/monitoring"];
 
 /// The files that the kustomization of a folder applies, with their objects.
 fn manifests(folder: &str) -> Vec<(String, Value)> {
@@ -94,6 +94,8 @@ fn understood(object: &Value) -> Value {
         "Role" => through::<Role>(object),
         "RoleBinding" => through::<RoleBinding>(object),
         "APIService" => through::<APIService>(object),
+        // Not Kubernetes' own; tests/query_api/monitoring.rs looks at what is in them.
+        "PrometheusRule" | "ServiceMonitor" => object.clone(),
         kind => panic!("{kind} is not meant to be installed"),
     }
 }

@@ -18,7 +18,7 @@ use super::path::{MetricPath, Version};
 use super::protobuf::Message;
 use super::refusal::refuse;
 use super::status::Details;
-use super::{Api, Reply, as_text, bad_request, parameters};
+use super::{Api, Reply, as_text, bad_request, dated, parameters};
 
 /// Answers one question.
 pub(super) async fn respond(
@@ -41,7 +41,10 @@ pub(super) async fn respond(
         }
     };
     match api.provider.answer(&question, (api.now)()).await {
-        Ok(answer) => list(version, &question.metric, selector.as_ref(), &answer, reply),
+        Ok(answer) => dated(
+            list(version, &question.metric, selector.as_ref(), &answer, reply),
+            answer.values.iter().map(|value| value.timestamp),
+        ),
         Err(error) => refuse(
             &Details {
                 name: &question.metric,

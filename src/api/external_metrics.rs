@@ -20,7 +20,7 @@ use super::path::Version;
 use super::protobuf::Message;
 use super::refusal::refuse;
 use super::status::{Details, failure};
-use super::{Api, Reply, as_text, bad_request, parameters};
+use super::{Api, Reply, as_text, bad_request, dated, parameters};
 
 /// A request.
 pub(super) struct Asked<'a> {
@@ -52,7 +52,10 @@ pub(super) async fn respond(api: &Api, asked: &Asked<'_>, reply: &Reply<'_>) -> 
         selector,
     };
     match api.provider.answer_external(&question, (api.now)()).await {
-        Ok(answer) => list(&answer, reply),
+        Ok(answer) => dated(
+            list(&answer, reply),
+            answer.values.iter().map(|value| value.timestamp),
+        ),
         Err(error) => {
             let version = Version::ExternalV1Beta1;
             let about = Details {

@@ -15,7 +15,7 @@ use super::negotiation::{Encoding, Offered, choose};
 use super::path::{RESOURCE_GROUP, ResourcePath, Version};
 use super::protobuf;
 use super::status::{Details, failure};
-use super::{Api, Reply, bad_request, not_acceptable, parameters, respond as reply_with};
+use super::{Api, Reply, bad_request, dated, not_acceptable, parameters, respond as reply_with};
 use bodies::{Item, Kind};
 
 /// Answers one question. `source` is what the API answers from.
@@ -54,7 +54,7 @@ pub(super) async fn respond(
         selector: &parameters.selector,
         keep: &keep,
     };
-    let answer = |items: &[Item<'_>]| {
+    let encode = |items: &[Item<'_>]| {
         let single = name.is_some().then(|| &items[0]);
         match encoding {
             Encoding::Json => match single {
@@ -78,6 +78,7 @@ pub(super) async fn respond(
             }
         }
     };
+    let answer = |items: &[Item<'_>]| dated(encode(items), items.iter().map(|it| it.timestamp));
     let answered = match (kind, namespace, name) {
         (Kind::Pod, Some(namespace), Some(name)) => source
             .pod(namespace, name, now)

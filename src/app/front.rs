@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::api::prometheus::{QueryApi, QueryLimits};
 use crate::api::{self, Api, Check, Discovery, Health, Note};
-use crate::auth::{Authenticator, Authorizer};
+use crate::auth::{self, Authenticator, Authorizer};
 use crate::cronhpa::Standing;
 use crate::fallback::Fallback;
 use crate::model::time::Timestamp;
 use crate::provider::Provider;
 use crate::provider::resources::ResourceMetrics;
 use crate::server::{
-    self, Admission, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
+    self, Admission, Audit, Drain, Listen, Protection, Running, ServeError, ServerMetrics,
 };
 use crate::telemetry::{OwnMetrics, Reloads};
 
@@ -38,6 +38,8 @@ pub struct Front {
     pub schedules: Option<Standing>,
     /// Where external metrics are had from that no rule offers, if there is such a place.
     pub fallback: Option<Arc<Fallback>>,
+    /// Where each request is written down, if anywhere.
+    pub audit: Option<Audit>,
     /// An address of loopback to serve for debugging, without TLS and authentication: queries, own metrics, health.
     pub debug_address: Option<SocketAddr>,
 }
@@ -90,6 +92,7 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
         reloads,
         schedules,
         fallback,
+        audit,
         debug_address,
     } = front;
     let draining = listen.draining.clone();
@@ -122,7 +125,13 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
             if let Some(schedules) = &schedules {
                 schedules.register(registry);
             }
-            metrics.register(registry.sub_registry_with_prefix("server"));
+            let certificate = listen.certificate.clone();
+            metrics.register(registry.sub_registry_with_prefix("server"), certificate);
+            auth::register(
+                registry.sub_registry_with_prefix("auth"),
+                &authenticator,
+                &authorizer,
+            );
         },
     );
     let file = reloads.map(|reloads| Note {
@@ -167,7 +176,8 @@ pub async fn open(core: &Core, front: Front) -> Result<Opened, ServeError> {
     };
     let guarded = server::guarded(api::router(api), authenticator, authorizer, &metrics);
     let protected = server::protected(guarded, Protection::default(), &metrics);
-    let api = server::serve(listen, protected).await?;
+    let observed = server::observed(protected, &metrics, audit);
+    let api = server::serve(listen, observed).await?;
     Ok(Opened { api, debug })
 }
 

@@ -31,8 +31,8 @@ use crate::model::time::Timestamp;
 use crate::schedule::status::Defaults;
 use crate::server::pki::PkiError;
 use crate::server::{
-    Admission, CertificateError, CertificateFiles, Drain, Listen, ServeError, ServerMetrics,
-    ServingCertificate, TlsTerms,
+    Admission, Audit, AuditError, AuditLog, CertificateError, CertificateFiles, Drain, Listen,
+    ServeError, ServerMetrics, ServingCertificate, TlsTerms,
 };
 use crate::telemetry::Reloads;
 
@@ -91,6 +91,8 @@ pub struct Settings {
     pub debug_address: Option<SocketAddr>,
     /// Which TLS is spoken to clients.
     pub tls: TlsTerms,
+    /// Where each request is written down, if anywhere.
+    pub audit_log: Option<AuditLog>,
     /// How long to go on serving after the signal to stop, until the endpoints know.
     pub shutdown_delay: Duration,
 }
@@ -129,6 +131,9 @@ pub enum RunError {
     /// A certificate cannot be made.
     #[error("cannot make a certificate")]
     Temporary(#[from] PkiError),
+    /// What is to be written down cannot be.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// It cannot listen.
     #[error("cannot serve")]
     Serve(#[from] ServeError),
@@ -225,6 +230,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         draining: CancellationToken::new(),
         metrics: ServerMetrics::default(),
     };
+    let audit = settings.audit_log.as_ref();
+    let audit = audit.map(|log| Audit::open(log, &listen.metrics));
     let front = Front {
         listen,
         authenticator: Arc::clone(&authenticator),
@@ -233,6 +240,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         reloads,
         schedules,
         fallback,
+        audit: audit.transpose()?,
         debug_address: settings.debug_address,
     };
     let mut running = open(&core, front).await?;

@@ -11,7 +11,8 @@ use rustls::pki_types::CertificateDer;
 
 use super::certificate::{self, CertificateFault, Verdict};
 use super::headers::{self, NotText};
-use super::recent::Recent;
+use super::metrics::Outcomes;
+use super::recent::{Lookups, Recent};
 use super::reviewer::{self, ReviewError, Reviewer};
 use super::trust::Trust;
 use super::user::User;
@@ -29,6 +30,7 @@ pub struct Authenticator {
     reviewer: Arc<dyn Reviewer>,
     certificates: Recent<(Digest, u64), Verdict>,
     tokens: Recent<Digest, Option<User>>,
+    outcomes: Outcomes,
     /// Of this process alone: what is remembered of a token is of no use to anyone who reads it.
     token_key: hmac::Key,
 }
@@ -98,6 +100,7 @@ impl Authenticator {
             reviewer,
             certificates: Recent::new(REMEMBERED),
             tokens: Recent::new(REMEMBERED),
+            outcomes: Outcomes::default(),
             token_key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
                 .expect("the system has random numbers"),
         }
@@ -134,13 +137,30 @@ impl Authenticator {
         let proven = self
             .try_proofs(&current, chain, headers, now, &mut causes)
             .await;
-        let user = match proven {
-            Some(user) => user.authenticated(),
-            None if causes.is_empty() => User::anonymous(),
-            None => return Err(Unauthenticated { causes }),
+        let (proof, user) = match proven {
+            Some((proof, user)) => (proof, user.authenticated()),
+            None if causes.is_empty() => ("anonymous", User::anonymous()),
+            None => {
+                self.outcomes.count("refused");
+                return Err(Unauthenticated { causes });
+            }
         };
+        self.outcomes.count(proof);
         current.trust.headers.strip(headers);
         Ok(user)
+    }
+
+    pub(super) fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
+    }
+
+    /// How the caches of certificates and of tokens are used, and how full they are.
+    pub(super) fn caches(&self) -> [(&Lookups, u64); 2] {
+        let (certificates, tokens) = (&self.certificates, &self.tokens);
+        [
+            (certificates.lookups(), certificates.len()),
+            (tokens.lookups(), tokens.len()),
+        ]
     }
 
     async fn try_proofs<C: AsRef<[u8]>>(
@@ -150,12 +170,12 @@ impl Authenticator {
         headers: &HeaderMap,
         now: Timestamp,
         causes: &mut Vec<Cause>,
-    ) -> Option<User> {
+    ) -> Option<(&'static str, User)> {
         if !chain.is_empty() {
             let verdict = self.verdict(current, chain, now).await;
             match verdict.front_proxy {
                 Some(Ok(())) => match current.trust.headers.user(headers) {
-                    Ok(Some(user)) => return Some(user),
+                    Ok(Some(user)) => return Some(("front_proxy", user)),
                     Ok(None) => {}
                     Err(fault) => causes.push(Cause::Headers(fault)),
                 },
@@ -163,14 +183,14 @@ impl Authenticator {
                 None => {}
             }
             match verdict.user {
-                Some(Ok(user)) => return Some(user),
+                Some(Ok(user)) => return Some(("client_certificate", user)),
                 Some(Err(fault)) => causes.push(Cause::ClientCertificate(fault)),
                 None => {}
             }
         }
         let token = headers::bearer(headers)?;
         match self.owner(&token, now).await {
-            Ok(Some(user)) => return Some(user),
+            Ok(Some(user)) => return Some(("token", user)),
             Ok(None) => causes.push(Cause::InvalidToken),
             Err(fault) => causes.push(Cause::TokenReview(fault)),
         }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::attributes::RequestAttributes;
-use super::recent::Recent;
+use super::metrics::Outcomes;
+use super::recent::{Lookups, Recent};
 use super::reviewer::{self, Decision, ReviewError, Reviewer};
 use super::user::User;
 use crate::model::time::Timestamp;
@@ -23,6 +24,7 @@ pub struct Authorizer {
     always_allowed: Vec<String>,
     reviewer: Arc<dyn Reviewer>,
     decisions: Recent<(User, RequestAttributes), Decision>,
+    outcomes: Outcomes,
 }
 
 /// Why a request may not go on. Nothing that went wrong ever allows.
@@ -57,7 +59,17 @@ impl Authorizer {
             always_allowed: always_allowed.into_iter().map(Into::into).collect(),
             reviewer,
             decisions: Recent::new(REMEMBERED),
+            outcomes: Outcomes::default(),
         }
+    }
+
+    pub(super) fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
+    }
+
+    /// How the cache of decisions is used, and how full it is.
+    pub(super) fn cache(&self) -> (&Lookups, u64) {
+        (self.decisions.lookups(), self.decisions.len())
     }
 
     /// Whether the user may make the request.
@@ -72,8 +84,24 @@ impl Authorizer {
         now: Timestamp,
     ) -> Result<(), AuthorizationError> {
         if user.is_master() || self.needs_no_permission(attributes) {
+            self.outcomes.count("not_needed");
             return Ok(());
         }
+        let outcome = self.review(user, attributes, now).await;
+        self.outcomes.count(match &outcome {
+            Ok(()) => "allowed",
+            Err(AuthorizationError::Forbidden(_)) => "denied",
+            Err(AuthorizationError::Review(_)) => "failed",
+        });
+        outcome
+    }
+
+    async fn review(
+        &self,
+        user: &User,
+        attributes: &RequestAttributes,
+        now: Timestamp,
+    ) -> Result<(), AuthorizationError> {
         // Lazy: nothing is asked, or even prepared, for a decision that is remembered.
         let review = async {
             reviewer::in_time(self.reviewer.subject_access_review(user, attributes)).await

@@ -2,8 +2,10 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use moka::Entry;
 use moka::future::Cache;
 
 use crate::model::time::Timestamp;
@@ -14,6 +16,14 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(10);
 /// Verdicts by what they were given for. Concurrent askers of the same key ask once; errors are not kept.
 pub(super) struct Recent<K, V> {
     entries: Cache<K, (Timestamp, V)>,
+    lookups: Lookups,
+}
+
+/// How often a verdict was asked for, and how often one was there.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
 }
 
 impl<K, V> Recent<K, V>
@@ -28,7 +38,10 @@ where
             .max_capacity(bound)
             .time_to_live(LIFETIME)
             .build();
-        Self { entries }
+        Self {
+            entries,
+            lookups: Lookups::default(),
+        }
     }
 
     /// The verdict for `key` if one is younger than [`LIFETIME`] at `now`, else the one that `ask` gives.
@@ -46,11 +59,27 @@ where
         {
             self.entries.invalidate(&key).await;
         }
-        let (_, verdict) = self
-            .entries
-            .try_get_with(key, async { Ok::<_, E>((now, ask.await?)) })
-            .await?;
+        let entry = self.entries.entry(key);
+        let entry = entry
+            .or_try_insert_with(async { Ok::<_, E>((now, ask.await?)) })
+            .await;
+        let fresh = entry.as_ref().map_or(true, Entry::is_fresh);
+        let counter = match fresh {
+            true => &self.lookups.misses,
+            false => &self.lookups.hits,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let (_, verdict) = entry?.into_value();
         Ok(verdict)
+    }
+
+    pub(super) fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
+    /// About how many verdicts are remembered.
+    pub(super) fn len(&self) -> u64 {
+        self.entries.entry_count()
     }
 }
 

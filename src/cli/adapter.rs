@@ -173,12 +173,12 @@ unused! {
     authorization_always, "authorization-always-allow-paths", "health is open to all, and nothing else";
     authorization_ttl, "authorization-webhook-cache-authorized-ttl", "a review counts for 10 s";
     authorization_refused_ttl, "authorization-webhook-cache-unauthorized-ttl", "a review counts for 10 s";
-    audit_log, "audit-log-path", "there is no audit log yet";
-    audit_policy, "audit-policy-file", "there is no audit log yet";
-    audit_format, "audit-log-format", "there is no audit log yet";
-    audit_age, "audit-log-maxage", "there is no audit log yet";
-    audit_backup, "audit-log-maxbackup", "there is no audit log yet";
-    audit_size, "audit-log-maxsize", "there is no audit log yet";
+    audit_path, "audit-log-path", "see --audit-log";
+    audit_policy, "audit-policy-file", "see --audit-log";
+    audit_format, "audit-log-format", "see --audit-log";
+    audit_age, "audit-log-maxage", "see --audit-log";
+    audit_backup, "audit-log-maxbackup", "see --audit-log";
+    audit_size, "audit-log-maxsize", "see --audit-log";
     profiling, "profiling", "there is no profiling endpoint";
     contention, "contention-profiling", "there is no profiling endpoint";
     debug_socket, "debug-socket-path", "see --debug-address";

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use crate::app::serve::{CertificateSource, ConfigFile, RunError, ServiceName, Settings};
 use crate::config::Config;
 use crate::config::scrape::units::parse_duration;
+use crate::server::AuditLog;
 use crate::{cluster, telemetry};
 
 use super::adapter::AdapterFlags;
@@ -69,6 +70,9 @@ pub(super) struct Serve {
     kubelet: KubeletFlags,
     #[command(flatten)]
     adapter: AdapterFlags,
+    /// Write a line of JSON for each request to this file, or to standard output where it is -.
+    #[arg(long, value_name = "FILE", value_parser = audit_log)]
+    audit_log: Option<AuditLog>,
     /// How long to go on serving after the signal to stop, so that no client is sent to a replica that is gone.
     #[arg(long, default_value = "5s", value_parser = duration)]
     shutdown_delay_duration: Duration,
@@ -110,6 +114,14 @@ impl FromStr for Service {
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "must be a duration such as 5s or 1m30s".to_owned())
+}
+
+fn audit_log(text: &str) -> Result<AuditLog, &'static str> {
+    match text {
+        "" => Err("must be a file, or - for standard output"),
+        "-" => Ok(AuditLog::Stdout),
+        path => Ok(AuditLog::File(path.into())),
+    }
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
@@ -170,6 +182,7 @@ impl Serve {
             certificate,
             debug_address: self.debug_address,
             tls,
+            audit_log: self.audit_log,
             shutdown_delay: self.shutdown_delay_duration,
         };
         super::runtime()?

@@ -91,6 +91,7 @@ impl Site {
                 reloads: None,
                 schedules: None,
                 fallback: None,
+                audit: None,
                 debug_address: None,
             },
         )

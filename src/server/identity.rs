@@ -14,6 +14,7 @@ use http::StatusCode;
 use tracing::warn;
 
 use super::metrics::{Refusal, ServerMetrics};
+use super::observation::Seen;
 use super::protection::internal_error;
 use crate::api::status::{Details, failure};
 use crate::auth::{
@@ -33,8 +34,7 @@ struct Door {
 
 /// The router behind authentication and authorization, unknown paths included.
 ///
-/// Handlers find the [`User`] and the [`RequestAttributes`] in the request's extensions; the headers that proved
-/// the identity are gone.
+/// Handlers find the [`User`] in the request's extensions; the headers that proved the identity are gone.
 pub fn guarded(
     router: Router,
     authenticator: Arc<Authenticator>,
@@ -52,11 +52,11 @@ pub fn guarded(
 
 async fn pass(State(door): State<Arc<Door>>, mut request: Request<Body>, next: Next) -> Response {
     let now = Timestamp::now();
-    let attributes = RequestAttributes::of(request.method(), request.uri());
-    match door.admit(&mut request, &attributes, now).await {
+    let seen = request.extensions_mut().remove::<Arc<Seen>>();
+    let seen = seen.unwrap_or_else(|| Arc::new(Seen::of(&request)));
+    match door.admit(&mut request, &seen, now).await {
         Ok(user) => {
             request.extensions_mut().insert(user);
-            request.extensions_mut().insert(attributes);
             next.run(request).await
         }
         Err(refused) => *refused,
@@ -67,7 +67,7 @@ impl Door {
     async fn admit(
         &self,
         request: &mut Request<Body>,
-        attributes: &RequestAttributes,
+        seen: &Seen,
         now: Timestamp,
     ) -> Result<User, Box<Response>> {
         let tls = request.extensions().get::<Arc<TlsInfo>>().cloned();
@@ -83,7 +83,11 @@ impl Door {
                 }
                 Box::new(unauthorized())
             })?;
-        let permission = self.authorizer.authorize(&user, attributes, now).await;
+        seen.is_of(&user);
+        let permission = self
+            .authorizer
+            .authorize(&user, &seen.attributes, now)
+            .await;
         permission.map(|()| user).map_err(|error| {
             Box::new(match error {
                 AuthorizationError::Forbidden(refusal) => {

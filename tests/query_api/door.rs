@@ -22,6 +22,7 @@ use gpu_metrics_adapter::server::pki::Authority;
 use gpu_metrics_adapter::server::{
     Admission, Listen, ServeError, ServerMetrics, ServingCertificate, serve_plain,
 };
+use gpu_metrics_adapter::telemetry::Reloads;
 use reqwest::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -64,15 +65,15 @@ impl Reviewer for KubeApiserver {
     }
 }
 
-/// The adapter, scraping an exporter with one page.
-struct Site {
+/// The adapter, scraping an exporter with one page, and one that is down.
+pub(crate) struct Site {
     opened: Opened,
     authority: String,
     _cancel: DropGuard,
 }
 
 impl Site {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let exporter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut config = Config::default();
@@ -81,7 +82,11 @@ impl Site {
         config.scrape.scrape_configs = vec![Job {
             job_name: "gpu".to_owned(),
             static_configs: vec![StaticTargets {
-                targets: vec![exporter.local_addr().unwrap().to_string()],
+                // The second is down: nothing listens on port 1.
+                targets: vec![
+                    exporter.local_addr().unwrap().to_string(),
+                    "127.0.0.1:1".to_owned(),
+                ],
                 ..StaticTargets::default()
             }],
             ..Job::default()
@@ -118,9 +123,10 @@ impl Site {
             authenticator: Arc::new(authenticator),
             authorizer: Arc::new(Authorizer::new(reviewer, HEALTH_PATHS)),
             checks: Vec::new(),
-            reloads: None,
             schedules: None,
             fallback: None,
+            reloads: Some(Reloads::new(Timestamp::now())),
+            audit: None,
             debug_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         };
         Self {
@@ -130,7 +136,7 @@ impl Site {
         }
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let authority = reqwest::Certificate::from_pem(self.authority.as_bytes()).unwrap();
         Client::builder()
             .no_proxy()
@@ -140,29 +146,48 @@ impl Site {
             .unwrap()
     }
 
-    fn debug(&self, path: &str) -> String {
+    pub(crate) fn debug(&self, path: &str) -> String {
         format!("http://{}{path}", self.opened.debug_address().unwrap())
     }
 
-    fn secure(&self, path: &str) -> String {
+    pub(crate) fn secure(&self, path: &str) -> String {
         format!("https://{}{path}", self.opened.address())
     }
 
     /// Asks until the exporter's value is there.
-    async fn wait_for_value(&self, client: &Client) -> serde_json::Value {
+    pub(crate) async fn wait_for_value(&self, client: &Client) -> serde_json::Value {
         let url = self.debug("/api/v1/query?query=util");
-        let asking = async {
-            loop {
-                let text = client.get(&url).send().await.unwrap().text().await.unwrap();
-                let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
-                if answer["data"]["result"][0].is_object() {
-                    return answer["data"]["result"][0].clone();
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, asking).await.unwrap()
+        until(async || {
+            let text = client.get(&url).send().await.unwrap().text().await.unwrap();
+            let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let element = &answer["data"]["result"][0];
+            element.is_object().then(|| element.clone())
+        })
+        .await
     }
+
+    /// Asks for the own metrics until they tell of a scrape that failed.
+    pub(crate) async fn wait_for_failure(&self, client: &Client) -> String {
+        let url = self.debug("/metrics");
+        until(async || {
+            let text = client.get(&url).send().await.unwrap().text().await.unwrap();
+            let failed = text.contains("gpu_metrics_adapter_scrapes_failed_total{");
+            failed.then_some(text)
+        })
+        .await
+    }
+}
+
+async fn until<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(found) = attempt().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

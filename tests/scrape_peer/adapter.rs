@@ -81,6 +81,7 @@ impl Adapter {
             reloads: None,
             schedules: None,
             fallback: None,
+            audit: None,
             debug_address: Some(loopback),
         };
         let opened = open(&core, front).await.unwrap();

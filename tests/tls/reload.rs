@@ -1,6 +1,5 @@
 //! Trust and certificates change under open connections.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use gpu_metrics_adapter::auth::Trust;
@@ -11,8 +10,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::site::{
-    CLIENT_CA, FRONT_PROXY_CA, HOST, PATIENCE, Site, authority, client, eventually, serving_pair,
-    trust,
+    CLIENT_CA, FRONT_PROXY_CA, Folder, HOST, PATIENCE, Site, authority, client, eventually,
+    serving_pair, trust,
 };
 
 const AS_ALICE: [(&str, &str); 1] = [("X-Remote-User", "alice")];
@@ -104,24 +103,6 @@ async fn a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on() {
             .send()
             .await;
         assert!(fresh.unwrap_err().is_connect());
-    }
-}
-
-/// A folder of this test alone, gone afterwards.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,8 +18,8 @@ use gpu_metrics_adapter::auth::{
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::server::pki::{Authority, Pair};
 use gpu_metrics_adapter::server::{
-    Admission, Listen, Protection, Running, ServerMetrics, ServingCertificate, guarded, protected,
-    serve,
+    Admission, Audit, AuditLog, Listen, Protection, Running, ServerMetrics, ServingCertificate,
+    guarded, observed, protected, serve,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -107,6 +108,11 @@ impl Site {
     }
 
     pub(crate) async fn start_with(admission: Admission) -> Self {
+        Self::start_audited(admission, None).await
+    }
+
+    /// As [`Site::start_with`], with a line in this file for each request.
+    pub(crate) async fn start_audited(admission: Admission, log: Option<&Path>) -> Self {
         // reqwest takes the process's provider; a second test finds it installed.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let [serving_ca, cluster_ca, front_proxy_ca] =
@@ -136,6 +142,9 @@ impl Site {
             .fallback(who_am_i);
         let router = guarded(router, authenticator.clone(), authorizer, &metrics);
         let router = protected(router, Protection::default(), &metrics);
+        let log = log.map(|path| AuditLog::File(path.to_owned()));
+        let audit = log.map(|log| Audit::open(&log, &metrics).unwrap());
+        let router = observed(router, &metrics, audit);
         let listen = Listen {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             certificate: serving.clone(),
@@ -213,6 +222,24 @@ impl Site {
     }
 }
 
+/// A folder of this test alone, gone afterwards.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Answers with everything the door let through.
 async fn who_am_i(
     Extension(user): Extension<User>,
@@ -229,7 +256,6 @@ async fn who_am_i(
         "headers": headers,
         "connection": peer.port(),
         "version": format!("{:?}", request.version()),
-        "attributes": request.extensions().get::<RequestAttributes>().is_some(),
     }))
 }
 

@@ -49,7 +49,7 @@ impl Kind {
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
     pub(super) object: &'a LabelledObject,
-    timestamp: Timestamp,
+    pub(super) timestamp: Timestamp,
     pub(super) window: Duration,
     of: Of<'a>,
 }
