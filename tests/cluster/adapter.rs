@@ -22,6 +22,8 @@ pub(crate) const NAMESPACE: &str = "gpu-metrics-adapter";
 pub(crate) const NAME: &str = "gpu-metrics-adapter";
 /// The Secret with the adapter's own authority and certificate.
 pub(crate) const SECRET: &str = "gpu-metrics-adapter-tls";
+/// The file to which all adapters write a line for each request.
+pub(crate) const AUDIT: &str = "audit.log";
 /// The Lease of the replica that runs schedules.
 pub(crate) const LEASE: &str = "gpu-metrics-adapter-schedules";
 /// The APIServices, one for each version.
@@ -139,6 +141,7 @@ impl Adapter {
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={port}"),
             format!("--service={NAMESPACE}/{NAME}"),
+            format!("--audit-log={}", workspace.path(AUDIT).display()),
         ];
         arguments.extend_from_slice(flags);
         let process = spawn(scene, &arguments);

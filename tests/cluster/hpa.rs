@@ -10,10 +10,10 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::adapter::Adapter;
+use crate::adapter::{AUDIT, Adapter};
 use crate::exporter::{Exporter, sm_util_page};
 use crate::fixtures;
 use crate::scene::Scene;
@@ -95,6 +95,25 @@ async fn the_hpa_scales_qwen_on_gpu_utilisation_and_back() {
     })
     .await;
     active(&scene).await.expect("an active HPA");
+
+    // The HPA controller asked for protobuf all along, and got it.
+    let log = scene.plane.workspace.path(AUDIT);
+    let log = std::fs::read_to_string(log).expect("an audit log");
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let user = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+    let asked: Vec<Value> = lines
+        .filter(|line| line["user"] == user && line["namespace"] == scene.namespace)
+        .filter(|line| line["code"] == 200)
+        .collect();
+    assert!(!asked.is_empty(), "{log}");
+    for line in asked {
+        for field in ["asked", "answered"] {
+            let encoding = line[field].as_str().unwrap_or_default();
+            assert!(encoding.contains("protobuf"), "{line}");
+        }
+    }
 }
 
 /// The Deployment as KServe made it and the HPA as arena made it, with the model's volume bound.
