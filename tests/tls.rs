@@ -5,6 +5,8 @@
 mod audit;
 #[path = "tls/connections.rs"]
 mod connections;
+#[path = "tls/hostile.rs"]
+mod hostile;
 #[path = "tls/identity.rs"]
 mod identity;
 #[path = "tls/reload.rs"]

@@ -221,6 +221,14 @@ impl Adapter {
         }
     }
 
+    /// Ends it as a kubelet does, and starts it again at the same port; gives the new one time to be ready.
+    pub(crate) async fn again(&mut self, scene: &Scene) {
+        let status = self.process.terminate(Duration::from_secs(30)).await;
+        assert!(status.success(), "the adapter ended with {status}");
+        let mut another = self.another(scene, self.arguments.clone(), self.port).await;
+        std::mem::swap(&mut self.process, &mut another.process);
+    }
+
     /// A client that calls the adapter itself, without the aggregator between, and checks its certificate against `ca`.
     pub(crate) fn direct(&self, ca: &str, identity: Option<&Identity>) -> reqwest::Client {
         let ca = reqwest::Certificate::from_pem_bundle(ca.as_bytes()).expect("certificates");

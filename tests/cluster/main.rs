@@ -45,6 +45,7 @@ mod raw;
 mod reload;
 mod resource_faults;
 mod resource_metrics;
+mod rollout;
 mod schedule_faults;
 mod schedule_hpas;
 mod schedule_scale;

@@ -12,9 +12,9 @@ use rustls::{CipherSuite, ClientConfig, ClientConnection, StreamOwned};
 
 use crate::site::{HOST, PATIENCE, Site, client, eventually, tls};
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -22,7 +22,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Finishes the handshake, and no more.
-fn handshake(address: SocketAddr, config: Arc<ClientConfig>) -> std::io::Result<Tls> {
+pub(crate) fn handshake(address: SocketAddr, config: Arc<ClientConfig>) -> std::io::Result<Tls> {
     let connection = ClientConnection::new(config, HOST.try_into().unwrap()).unwrap();
     let mut stream = StreamOwned::new(connection, connect(address));
     while stream.conn.is_handshaking() {
