@@ -13,7 +13,7 @@ use super::certificate::{self, CertificateFault, Verdict};
 use super::headers::{self, NotText};
 use super::metrics::Outcomes;
 use super::recent::{Lookups, Recent};
-use super::reviewer::{self, ReviewError, Reviewer};
+use super::reviewer::{ReviewError, Reviewer, Turns};
 use super::trust::Trust;
 use super::user::User;
 use crate::model::time::Timestamp;
@@ -30,6 +30,7 @@ pub struct Authenticator {
     reviewer: Arc<dyn Reviewer>,
     certificates: Recent<(Digest, u64), Verdict>,
     tokens: Recent<Digest, Option<User>>,
+    turns: Turns,
     outcomes: Outcomes,
     /// Of this process alone: what is remembered of a token is of no use to anyone who reads it.
     token_key: hmac::Key,
@@ -100,6 +101,7 @@ impl Authenticator {
             reviewer,
             certificates: Recent::new(REMEMBERED),
             tokens: Recent::new(REMEMBERED),
+            turns: Turns::default(),
             outcomes: Outcomes::default(),
             token_key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
                 .expect("the system has random numbers"),
@@ -220,7 +222,7 @@ impl Authenticator {
     async fn owner(&self, token: &str, now: Timestamp) -> Result<Option<User>, Arc<ReviewError>> {
         let mut key = Digest::default();
         key.copy_from_slice(hmac::sign(&self.token_key, token.as_bytes()).as_ref());
-        let review = async { reviewer::in_time(self.reviewer.token_review(token)).await };
+        let review = async { self.turns.review(self.reviewer.token_review(token)).await };
         self.tokens.get(key, now, review).await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::attributes::RequestAttributes;
 use super::metrics::Outcomes;
 use super::recent::{Lookups, Recent};
-use super::reviewer::{self, Decision, ReviewError, Reviewer};
+use super::reviewer::{self, Decision, ReviewError, Reviewer, Turns};
 use super::user::User;
 use crate::model::time::Timestamp;
 
@@ -24,6 +24,7 @@ pub struct Authorizer {
     always_allowed: Vec<String>,
     reviewer: Arc<dyn Reviewer>,
     decisions: Recent<(User, RequestAttributes), Decision>,
+    turns: Turns,
     outcomes: Outcomes,
 }
 
@@ -59,6 +60,7 @@ impl Authorizer {
             always_allowed: always_allowed.into_iter().map(Into::into).collect(),
             reviewer,
             decisions: Recent::new(REMEMBERED),
+            turns: Turns::default(),
             outcomes: Outcomes::default(),
         }
     }
@@ -104,7 +106,12 @@ impl Authorizer {
     ) -> Result<(), AuthorizationError> {
         // Lazy: nothing is asked, or even prepared, for a decision that is remembered.
         let review = async {
-            reviewer::in_time(self.reviewer.subject_access_review(user, attributes)).await
+            let review = self.reviewer.subject_access_review(user, attributes);
+            if user.is_anonymous() {
+                self.turns.review(review).await
+            } else {
+                reviewer::in_time(review).await
+            }
         };
         let decision = if attributes.len() < LONGEST_REMEMBERED {
             let key = (user.clone(), attributes.clone());

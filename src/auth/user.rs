@@ -32,7 +32,7 @@ impl User {
 
     /// The same user, in `system:authenticated` (authenticated_group_adder.go:39-66).
     pub(super) fn authenticated(mut self) -> Self {
-        let settled = self.name == ANONYMOUS
+        let settled = self.is_anonymous()
             || self
                 .groups
                 .iter()
@@ -41,6 +41,11 @@ impl User {
             self.groups.push(AUTHENTICATED.to_owned());
         }
         self
+    }
+
+    /// Whether nobody is known to ask.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.name == ANONYMOUS
     }
 
     /// Whether the user may do everything without being asked about.
