@@ -62,9 +62,6 @@ const fn registered(name: &'static str, expected: bool) -> Registered {
     Registered { name, expected }
 }
 
-/// What a replica is called that is no pod.
-const NAME: &str = "gpu-metrics-adapter";
-
 /// How long a new replica is not ready for want of the first list of pods. After that it is ready without: a group that
 /// does not answer would keep namespaces from being deleted.
 const FIRST_LIST: Duration = Duration::from_secs(30);
@@ -284,7 +281,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 fn schedule_settings(settings: &Settings) -> cronhpa::Settings {
     let schedules = &settings.config.schedules;
     // The pod's name, and what tells this process from the one before it.
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| NAME.to_owned());
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| settings.service.name.clone());
     let random = RandomState::new().hash_one(std::process::id());
     cronhpa::Settings {
         namespace: settings.service.namespace.clone(),

@@ -22,7 +22,6 @@ pub struct CustomKind {
 }
 
 /// The objects of a kind that the cluster has.
-#[derive(Clone)]
 pub struct CustomObjects {
     client: Client,
     kind: CustomKind,
@@ -41,7 +40,7 @@ impl CustomObjects {
         let listed = bounded(|| client.list_api_group_resources(&resource.api_version)).await;
         let listed = match listed {
             Ok(listed) => listed.resources,
-            Err(error) if error.refusal().is_some_and(|it| it.code == 404) => return Ok(None),
+            Err(error) if error.has_code(404) => return Ok(None),
             Err(error) => return Err(error),
         };
         let has = |name: &str| listed.iter().any(|it| it.name == name);
@@ -99,13 +98,7 @@ impl CustomObjects {
         });
         match written.await {
             Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .refusal()
-                    .is_some_and(|it| matches!(it.code, 404 | 409)) =>
-            {
-                Ok(false)
-            }
+            Err(error) if error.has_code(404) || error.has_code(409) => Ok(false),
             Err(error) => Err(error),
         }
     }

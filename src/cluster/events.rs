@@ -19,7 +19,6 @@ pub enum Severity {
 }
 
 /// Writes events in the name of one component.
-#[derive(Clone)]
 pub struct Recorder {
     client: Client,
     component: &'static str,

@@ -11,7 +11,6 @@ use super::request::{RequestError, bounded};
 const PAGE: u32 = 500;
 
 /// The HorizontalPodAutoscalers of a cluster.
-#[derive(Clone)]
 pub struct Hpas {
     client: Client,
 }

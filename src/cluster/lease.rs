@@ -84,10 +84,10 @@ impl Election {
     pub async fn run(mut self, cancel: CancellationToken) {
         loop {
             let began = Instant::now();
-            let round = timeout(PATIENCE, self.round());
+            let round = in_time(self.round());
             match cancel.run_until_cancelled(round).await {
                 None => break,
-                Some(Ok(Ok(outcome))) => {
+                Some(Ok(outcome)) => {
                     self.report(None);
                     match outcome {
                         Outcome::Held => self.acts(Some(began + ACTS)),
@@ -95,8 +95,7 @@ impl Election {
                         Outcome::Raced => {}
                     }
                 }
-                Some(Ok(Err(error))) => self.report(Some(describe(&error))),
-                Some(Err(_)) => self.report(Some(format!("no answer within {PATIENCE:?}"))),
+                Some(Err(error)) => self.report(Some(error)),
             }
             let until = *self.acts.borrow();
             if until.is_some_and(|until| until <= Instant::now()) {
@@ -108,12 +107,8 @@ impl Election {
         }
         let held = self.acts.borrow().is_some();
         self.acts(None);
-        if held {
-            match timeout(PATIENCE, self.release()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => self.report(Some(describe(&error))),
-                Err(_) => self.report(Some(format!("no answer within {PATIENCE:?}"))),
-            }
+        if held && let Err(error) = in_time(self.release()).await {
+            self.report(Some(error));
         }
     }
 
@@ -224,6 +219,14 @@ impl Election {
 
     fn is_ours(&self, lease: &Lease) -> bool {
         holder(lease) == self.identity
+    }
+}
+
+/// What came of it, or in words why there is no answer.
+async fn in_time<T>(work: impl Future<Output = Result<T, RequestError>>) -> Result<T, String> {
+    match timeout(PATIENCE, work).await {
+        Ok(answer) => answer.map_err(|error| describe(&error)),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
     }
 }
 

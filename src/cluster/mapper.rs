@@ -5,6 +5,8 @@
 
 mod discovered;
 
+use kube::core::{ApiResource, GroupVersionKind};
+
 use crate::model::objects::{GroupResource, ResourceKind, ResourceMapper};
 
 pub use discovered::{DiscoveredMapper, Discovery, discover, discover_once};
@@ -84,6 +86,12 @@ impl ResourceMapper for StaticMapper {
             namespaced: row.namespaced,
         })
     }
+}
+
+/// What kube asks a kind's objects by.
+pub(super) fn api_resource(kind: &ResourceKind) -> ApiResource {
+    let gvk = GroupVersionKind::gvk(&kind.resource.group, &kind.version, &kind.kind);
+    ApiResource::from_gvk_with_plural(&gvk, &kind.resource.resource)
 }
 
 /// The first row that this means, of rows in the order of preference.

@@ -41,6 +41,12 @@ impl RequestError {
             Self::Timeout(_) | Self::Failed(_) => None,
         }
     }
+
+    /// Whether the API server answered with this status of HTTP. kube's own tests look at the reason alone, which a path that is not
+    /// there does not have.
+    pub fn has_code(&self, code: u16) -> bool {
+        self.refusal().is_some_and(|status| status.code == code)
+    }
 }
 
 impl From<kube::Error> for RequestError {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::autoscaling::v1::Scale;
 use kube::api::{Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::json;
 
 use crate::model::objects::{GroupResource, ResourceMapper};
 
+use super::mapper::api_resource;
 use super::request::{RequestError, bounded};
 
 /// Something with a scale subresource.
@@ -52,7 +53,6 @@ pub enum ScaleError {
 }
 
 /// Reads and writes scale subresources.
-#[derive(Clone)]
 pub struct Scales {
     client: Client,
     mapper: Arc<dyn ResourceMapper>,
@@ -101,8 +101,7 @@ impl Scales {
             group: target.group.clone(),
             kind: target.kind.clone(),
         })?;
-        let gvk = GroupVersionKind::gvk(&target.group, &known.version, &known.kind);
-        let resource = ApiResource::from_gvk_with_plural(&gvk, &known.resource.resource);
+        let resource = api_resource(&known);
         let client = self.client.clone();
         Ok(Api::namespaced_with(client, &target.namespace, &resource))
     }
@@ -115,7 +114,7 @@ fn replicas(scale: &Scale) -> i32 {
 }
 
 fn found(target: &Scalable, error: RequestError) -> ScaleError {
-    if error.refusal().is_some_and(|status| status.code == 404) {
+    if error.has_code(404) {
         return ScaleError::NotFound {
             kind: target.kind.clone(),
             name: target.name.clone(),

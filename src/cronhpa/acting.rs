@@ -19,12 +19,12 @@ use crate::cluster::scale::Scalable;
 use crate::schedule::decision::State;
 use crate::schedule::object::Spec;
 use crate::schedule::status::{Defaults, Plan, Run, Status, plan};
-use crate::schedule::window::{Held, hold};
+use crate::schedule::window::{Held, METRIC, hold};
 
 use super::object::{Key, Object};
 use super::standing::{Outcome, Standing};
 use super::target::{
-    FLOOR_METRIC, Scaled, TargetError, Targets, asks_for_floors, is_hpa, rivalry, scalable, told,
+    Scaled, TargetError, Targets, asks_for_floors, is_hpa, rivalry, scalable, told,
 };
 
 /// How often a job is tried before it has failed, and how long after each other, as kubernetes-cronhpa-controller does it
@@ -212,9 +212,8 @@ impl Acting {
             }
         };
         if let Some(base) = ran.given {
-            let held = i32::try_from(planned.floor).unwrap_or(i32::MAX);
             planned.status.floor = (planned.floor > 0).then(|| Held {
-                replicas: base.max(held),
+                replicas: base.max(planned.floor),
                 base,
             });
         }
@@ -223,7 +222,7 @@ impl Acting {
         planned.status.last_result = Some(format!("{} {:?}", condition.name, condition.state));
     }
 
-    async fn run_now(&self, object: &Object, spec: &Spec, floor: u32, run: Run) -> Ran {
+    async fn run_now(&self, object: &Object, spec: &Spec, floor: i32, run: Run) -> Ran {
         let job = &spec.jobs[run.index];
         let scaled = self.tried(object, spec, job.target_size, floor).await;
         let at = Timestamp::now();
@@ -294,7 +293,7 @@ impl Acting {
         object: &Object,
         spec: &Spec,
         size: i32,
-        floor: u32,
+        floor: i32,
     ) -> Result<Scaled, TargetError> {
         let (namespace, name) = &object.key;
         let target = &spec.scale_target_ref;
@@ -307,8 +306,7 @@ impl Acting {
                     .bound(by, &target.name, Some(size), floor)
                     .await
             } else {
-                let at_least = i32::try_from(floor).unwrap_or(i32::MAX);
-                let replicas = size.max(at_least);
+                let replicas = size.max(floor);
                 self.targets
                     .scale(&scalable(namespace, target), replicas)
                     .await
@@ -363,7 +361,7 @@ impl Acting {
         &self,
         object: &Object,
         spec: &Spec,
-        floor: u32,
+        floor: i32,
         held: Option<Held>,
     ) -> Result<(Option<Held>, Option<String>), TargetError> {
         let (namespace, name) = &object.key;
@@ -379,7 +377,7 @@ impl Acting {
             let asks = asks_for_floors(&hpa);
             let problem = (!asks).then(|| {
                 format!(
-                    "{} Or let it ask for the external metric {FLOOR_METRIC}.",
+                    "{} Or let it ask for the external metric {METRIC}.",
                     rivalry(&hpa)
                 )
             });

@@ -9,12 +9,10 @@ use crate::cluster::request::{RequestError, describe};
 use crate::cluster::scale::{Scalable, ScaleError, Scales};
 use crate::schedule::bounds::{Bounds, Kept};
 use crate::schedule::object::ScaleTargetRef;
+use crate::schedule::window::METRIC;
 
 /// The annotation of an HPA that holds what is remembered about its bounds ([`Kept`]).
 const KEPT: &str = "gpu-metrics-adapter/schedule";
-
-/// The external metric that tells the floor of an object's windows.
-pub(super) const FLOOR_METRIC: &str = "schedule_desired_replicas";
 
 /// How often another may change an HPA in between.
 const ROUNDS: usize = 4;
@@ -66,7 +64,6 @@ impl Scaled {
 }
 
 /// Reaches the targets of jobs and windows.
-#[derive(Clone)]
 pub(super) struct Targets {
     pub(super) scales: Scales,
     pub(super) hpas: Hpas,
@@ -125,15 +122,14 @@ impl Targets {
         (namespace, by): (&str, &str),
         name: &str,
         job: Option<i32>,
-        floor: u32,
+        floor: i32,
     ) -> Result<Scaled, TargetError> {
         let hpa = self
             .change(namespace, name, |hpa, known| {
                 Some(Kept::next(by, bounds(hpa), known, job, floor))
             })
             .await?;
-        let at_least = i32::try_from(floor).unwrap_or(i32::MAX);
-        let desired = job.unwrap_or(0).max(at_least);
+        let desired = job.unwrap_or(0).max(floor);
         let warning = kserve_service(&hpa).map(|service| {
             format!(
                 "HorizontalPodAutoscaler {name} is kept by KServe, which sets its bounds back: set minReplicas of InferenceService {service} instead, or annotate it with serving.kserve.io/autoscalerClass: external and give it an HPA of its own."
@@ -230,7 +226,7 @@ impl Targets {
             });
             match self.hpas.patch(namespace, name, &patch).await {
                 Ok(()) => return Ok(hpa),
-                Err(error) if error.refusal().is_some_and(|it| it.code == 409) => {}
+                Err(error) if error.has_code(409) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -258,9 +254,7 @@ pub(super) fn asks_for_floors(hpa: &HorizontalPodAutoscaler) -> bool {
         .into_iter()
         .flatten()
         .filter_map(|it| it.external.as_ref());
-    external
-        .into_iter()
-        .any(|it| it.metric.name == FLOOR_METRIC)
+    external.into_iter().any(|it| it.metric.name == METRIC)
 }
 
 /// The error and its causes on one line.

@@ -61,13 +61,7 @@ impl Provider {
         now: Timestamp,
     ) -> Result<ExternalAnswer, ProviderError> {
         let ruling = self.current.load_full();
-        if ruling
-            .catalog
-            .current()
-            .find_external(&question.metric)
-            .is_none()
-            && let Some(answer) = self.floors(question, now)
-        {
+        if let Some(answer) = self.floors(&ruling, question, now) {
             return answer;
         }
         let offer = self.external_offer(&ruling, &question.metric, now).await?;

@@ -8,11 +8,9 @@ use crate::model::labels::Labels;
 use crate::model::quantity::Quantity;
 use crate::model::time::Timestamp;
 use crate::schedule::Floors;
+use crate::schedule::window::METRIC;
 
-use super::{ExternalAnswer, ExternalQuestion, ExternalValue, Provider, ProviderError};
-
-/// The metric's name.
-const METRIC: &str = "schedule_desired_replicas";
+use super::{ExternalAnswer, ExternalQuestion, ExternalValue, Provider, ProviderError, Ruling};
 
 /// The label that names the object with the windows.
 const NAME: &str = "name";
@@ -38,10 +36,14 @@ impl Provider {
     /// The floors that a question asks for, if it asks for floors. A rule that offers the same metric is asked instead.
     pub(super) fn floors(
         &self,
+        ruling: &Ruling,
         question: &ExternalQuestion,
         now: Timestamp,
     ) -> Option<Result<ExternalAnswer, ProviderError>> {
         let floors = self.floors.get().filter(|_| question.metric == METRIC)?;
+        if ruling.catalog.current().find_external(METRIC).is_some() {
+            return None;
+        }
         let at = jiff::Timestamp::from_millisecond(now.as_millis()).ok()?;
         let all = floors.of(&question.namespace, at);
         let value = |(name, floor): &(String, u32)| {

@@ -71,12 +71,11 @@ impl Kept {
         current: Bounds,
         known: Option<&Self>,
         job: Option<i32>,
-        floor: u32,
+        floor: i32,
     ) -> Self {
         let given = known.map_or(current, |it| current.given(it.given, it.applied));
         let job = job.or(known.and_then(|it| it.job));
         let with_job = job.map_or(given, |size| given.with_job(size));
-        let floor = i32::try_from(floor).unwrap_or(i32::MAX);
         Self {
             by: by.to_owned(),
             given,

@@ -210,6 +210,9 @@ impl Spec {
         default: &TimeZone,
         created: Timestamp,
     ) -> Vec<Result<Window, SpecError>> {
+        if self.windows.is_empty() {
+            return Vec::new();
+        }
         let whole = self
             .zone(default)
             .and_then(|zone| Ok((zone, self.excluded()?)));

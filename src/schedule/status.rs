@@ -124,7 +124,7 @@ pub struct Plan {
     /// The jobs to be run now, in the order of their due times.
     pub runs: Vec<Run>,
     /// The floor of the windows now.
-    pub floor: u32,
+    pub floor: i32,
     /// When there is something to be done again.
     pub next: Option<Timestamp>,
 }
@@ -174,7 +174,8 @@ pub fn plan(known: Known<'_>, defaults: &Defaults, now: Timestamp) -> Plan {
             conditions,
         },
         runs: jobs.runs,
-        floor,
+        // It was an i32 in the specification.
+        floor: i32::try_from(floor).unwrap_or(i32::MAX),
         next: jobs.wake.into_iter().chain(change).min(),
     }
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Excluded, ExpressionError, Schedule};
 
+/// The external metric that tells the floor of an object's windows.
+pub const METRIC: &str = "schedule_desired_replicas";
+
 /// Where a window begins or ends.
 #[derive(Clone, Debug)]
 pub enum Edge {
@@ -177,14 +180,14 @@ pub struct Held {
 
 /// How many replicas a target is to have that has `current` ones, and what is to be remembered about it. Replicas that somebody
 /// else has set since are the new base.
-pub fn hold(current: i32, held: Option<Held>, floor: u32) -> (i32, Option<Held>) {
+pub fn hold(current: i32, held: Option<Held>, floor: i32) -> (i32, Option<Held>) {
     let base = held
         .filter(|held| held.replicas == current)
         .map_or(current, |held| held.base);
     if floor == 0 {
         return (base, None);
     }
-    let replicas = base.max(i32::try_from(floor).unwrap_or(i32::MAX));
+    let replicas = base.max(floor);
     (replicas, Some(Held { replicas, base }))
 }
 

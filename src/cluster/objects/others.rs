@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
+use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tracing::info;
 
 use crate::cluster::follow::everything;
 use crate::cluster::index::Traits;
+use crate::cluster::mapper::api_resource;
 use crate::model::objects::{GroupResource, ListError, ObjectRef, ResourceKind};
 
 use super::{Filling, Watched, watched};
@@ -112,8 +113,7 @@ impl Others {
             }
         }
         info!(resource = %kind.resource, "asked for; watched from now on");
-        let gvk = GroupVersionKind::gvk(&kind.resource.group, &kind.version, &kind.kind);
-        let resource = ApiResource::from_gvk_with_plural(&gvk, &kind.resource.resource);
+        let resource = api_resource(kind);
         let api = Api::all_with(self.client.clone(), &resource);
         let (watched, filling) = watched(kind.resource.clone(), api, everything());
         let watched = Arc::new(watched);
