@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::auth::User;
 use crate::config::fallback::ExternalFallback;
 use crate::config::scrape::http::HttpConfig;
 use crate::transport::{Clients, SendFault, Server, SettingsError, authorization};
@@ -37,19 +38,6 @@ const AT_ONCE: usize = 64;
 /// What a request carries that was passed on, so that two adapters that are each other's fallback do not pass it on for ever.
 pub const PASSED_ON: HeaderName = HeaderName::from_static("x-gpu-metrics-adapter-fallback");
 
-/// Who asks, where it is asked in their name.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller<'a> {
-    /// The user's name.
-    pub name: &'a str,
-    /// The user's UID.
-    pub uid: Option<&'a str>,
-    /// The user's groups.
-    pub groups: &'a [String],
-    /// What else is known of the user.
-    pub extra: &'a std::collections::BTreeMap<String, Vec<String>>,
-}
-
 /// An answer, whatever it says.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -64,31 +52,17 @@ pub struct Answer {
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FallbackError {
-    /// No connection.
-    #[error("the external fallback {url} cannot be reached ({cause})")]
-    Connect {
+    /// It, or the rest of it, did not come.
+    #[error("the external fallback {url} {fault}")]
+    Send {
         /// Its URL.
         url: Arc<str>,
         /// Why not.
-        cause: String,
-    },
-    /// Its certificate does not count.
-    #[error("the external fallback {url} cannot be trusted: {fault}")]
-    Certificate {
-        /// Its URL.
-        url: Arc<str>,
-        /// What is wrong.
-        fault: &'static str,
+        fault: SendFault,
     },
     /// Our own files of TLS or credentials cannot be used.
     #[error("the external fallback was not asked: {0}")]
     Settings(#[from] SettingsError),
-    /// The answer was not there in time.
-    #[error("the external fallback {0} does not answer in time")]
-    Timeout(Arc<str>),
-    /// The connection broke.
-    #[error("the external fallback {0} broke off the answer")]
-    Broken(Arc<str>),
     /// A longer answer than may be.
     #[error("the external fallback {0} answers with more than {MOST_BYTES} bytes")]
     TooLarge(Arc<str>),
@@ -202,7 +176,7 @@ impl Fallback {
         metric: &str,
         selector: Option<&str>,
         accept: &str,
-        caller: Option<Caller<'_>>,
+        caller: Option<&User>,
     ) -> Result<Answer, FallbackError> {
         let selector = selector.map(|text| ("labelSelector", text));
         let query: Vec<_> = selector.into_iter().collect();
@@ -216,10 +190,10 @@ impl Fallback {
         path: &[&str],
         query: &[(&str, &str)],
         accept: &str,
-        caller: Option<Caller<'_>>,
+        caller: Option<&User>,
     ) -> Result<Answer, FallbackError> {
         let deadline = Instant::now() + self.timeout;
-        let late = || FallbackError::Timeout(Arc::clone(&self.server.shown));
+        let late = || self.fault(SendFault::Timeout);
         let Ok(Ok(_turn)) = timeout_at(deadline, self.turns.acquire()).await else {
             return Err(late());
         };
@@ -261,20 +235,17 @@ impl Fallback {
         })
     }
 
-    fn fault(&self, error: reqwest::Error) -> FallbackError {
-        let url = Arc::clone(&self.server.shown);
-        match SendFault::from(error) {
-            SendFault::Connect(cause) => FallbackError::Connect { url, cause },
-            SendFault::Certificate(fault) => FallbackError::Certificate { url, fault },
-            SendFault::Timeout => FallbackError::Timeout(url),
-            SendFault::Broken => FallbackError::Broken(url),
+    fn fault(&self, fault: impl Into<SendFault>) -> FallbackError {
+        FallbackError::Send {
+            url: Arc::clone(&self.server.shown),
+            fault: fault.into(),
         }
     }
 }
 
 /// In the caller's name (`apiserver/pkg/endpoints/filters/impersonation`). What no header can hold is left out, which makes the caller
 /// less and not more.
-fn impersonation(caller: Caller<'_>) -> HeaderMap {
+fn impersonation(caller: &User) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut add = |name: &str, value: &str| {
         let name = HeaderName::try_from(name);
@@ -282,14 +253,14 @@ fn impersonation(caller: Caller<'_>) -> HeaderMap {
             headers.append(name, value);
         }
     };
-    add("impersonate-user", caller.name);
-    if let Some(uid) = caller.uid {
+    add("impersonate-user", &caller.name);
+    if let Some(uid) = &caller.uid {
         add("impersonate-uid", uid);
     }
-    for group in caller.groups {
+    for group in &caller.groups {
         add("impersonate-group", group);
     }
-    for (key, values) in caller.extra {
+    for (key, values) in &caller.extra {
         let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
         for value in values {
             add(&format!("impersonate-extra-{key}"), value);
@@ -306,21 +277,18 @@ mod tests {
 
     #[test]
     fn the_caller_is_named_in_every_header_that_can_hold_it() {
-        let extra = BTreeMap::from([(
-            "scopes/x".to_owned(),
-            vec!["a".to_owned(), "b\n".to_owned()],
-        )]);
-        let groups = [
-            "system:serviceaccounts".to_owned(),
-            "system:authenticated".to_owned(),
-        ];
-        let caller = Caller {
-            name: "system:serviceaccount:kube-system:horizontal-pod-autoscaler",
-            uid: Some("u1"),
-            groups: &groups,
-            extra: &extra,
+        let caller = User {
+            name: "system:serviceaccount:kube-system:horizontal-pod-autoscaler".to_owned(),
+            uid: Some("u1".to_owned()),
+            groups: ["system:serviceaccounts", "system:authenticated"]
+                .map(str::to_owned)
+                .into(),
+            extra: BTreeMap::from([(
+                "scopes/x".to_owned(),
+                vec!["a".to_owned(), "b\n".to_owned()],
+            )]),
         };
-        let headers = impersonation(caller);
+        let headers = impersonation(&caller);
         let mut told: Vec<(&str, &str)> = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))

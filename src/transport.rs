@@ -25,7 +25,8 @@ mod fault;
 mod server;
 
 pub(crate) use fault::{certificate_fault, certificate_fault_behind, root_cause};
-pub(crate) use server::{CONNECT, SendFault, Server};
+pub use server::SendFault;
+pub(crate) use server::{CONNECT, Server};
 
 /// How old what is known of a file of TLS may be.
 const REREAD: Duration = Duration::from_secs(1);

@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("provider", &["rules", "engine", "schedule"]),
     ("cluster", &["config"]),
     ("auth", &[]),
-    ("fallback", &["config", "transport"]),
+    ("fallback", &["auth", "config", "transport"]),
     ("api", &["provider", "engine", "auth", "fallback"]),
     ("server", &["api", "auth"]),
     ("hpa", &[]),

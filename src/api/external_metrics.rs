@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use crate::auth::User;
-use crate::fallback::{Caller, Fallback};
+use crate::fallback::Fallback;
 use crate::model::quantity::Quantity;
 use crate::model::time::Timestamp;
 use crate::provider::{ExternalAnswer, ExternalQuestion, ExternalValue, ProviderError};
@@ -80,16 +80,10 @@ async fn pass_on(
     reply: &Reply<'_>,
     about: Details<'_>,
 ) -> Response {
-    let caller = asked.caller.map(|user| Caller {
-        name: &user.name,
-        uid: user.uid.as_deref(),
-        groups: &user.groups,
-        extra: &user.extra,
-    });
     let selector = parameters::first(asked.query, "labelSelector");
     let (namespace, metric) = (asked.namespace, asked.metric);
     let selector = selector.as_deref();
-    let answer = fallback.ask(namespace, metric, selector, reply.accept, caller);
+    let answer = fallback.ask(namespace, metric, selector, reply.accept, asked.caller);
     match answer.await {
         Ok(answer) => {
             let mut response = Response::new(Body::from(answer.body));

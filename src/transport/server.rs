@@ -30,16 +30,20 @@ pub(crate) struct Server {
     made: Mutex<Option<(Arc<ClientConfig>, Client)>>,
 }
 
-/// Why a request has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SendFault {
+/// Why a request has no answer. The text stands behind the server's URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendFault {
     /// No connection.
+    #[error("cannot be reached ({0})")]
     Connect(String),
     /// The server's certificate does not count.
+    #[error("cannot be trusted: {0}")]
     Certificate(&'static str),
-    /// The answer was not there in time.
+    /// The answer, or the rest of it, was not there in time.
+    #[error("does not answer in time")]
     Timeout,
     /// The connection broke.
+    #[error("broke off the answer")]
     Broken,
 }
 

@@ -15,6 +15,7 @@ use serde_json::error::Category;
 use crate::engine::{Point, SeriesShape};
 use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::time::Timestamp;
+use crate::transport::SendFault;
 
 use super::error::{Fault, cut};
 
@@ -92,7 +93,7 @@ fn fault(error: serde_json::Error, content_type: &str) -> Fault {
             let (reason, _) = text.rsplit_once(" at line").unwrap_or((&text, ""));
             Fault::Form(cut(reason))
         }
-        Category::Io => transport_fault(error).unwrap_or(Fault::Broken),
+        Category::Io => transport_fault(error).unwrap_or_else(|| SendFault::Broken.into()),
     }
 }
 

@@ -8,6 +8,8 @@ use reqwest::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::transport::SendFault;
+
 use super::answer;
 use super::error::Fault;
 
@@ -49,8 +51,7 @@ pub(super) async fn read<T: DeserializeOwned + Send + 'static>(
                     }
                     None => Err(Fault::TooLarge(limit)),
                 },
-                Err(error) if error.is_timeout() => Err(Fault::Timeout),
-                Err(_) => Err(Fault::Broken),
+                Err(error) => Err(SendFault::from(error).into()),
             };
             let failed = piece.is_err();
             // The parser has had enough.
@@ -60,7 +61,7 @@ pub(super) async fn read<T: DeserializeOwned + Send + 'static>(
         }
     };
     let (parsed, ()) = tokio::join!(parser, feed);
-    parsed.unwrap_or(Err(Fault::Broken))
+    parsed.unwrap_or(Err(SendFault::Broken.into()))
 }
 
 struct Pieces {

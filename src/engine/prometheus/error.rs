@@ -5,29 +5,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::time::Timestamp;
-use crate::transport::SettingsError;
+use crate::transport::{SendFault, SettingsError};
 
 /// What is wrong with one request. The text stands behind the server's URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// No connection.
-    #[error("cannot be reached ({0})")]
-    Connect(String),
-    /// The server's certificate does not count.
-    #[error("cannot be trusted: {0}")]
-    Certificate(&'static str),
+    /// It, or the rest of it, did not come.
+    #[error(transparent)]
+    Send(#[from] SendFault),
     /// Our own files of TLS or credentials cannot be used.
     #[error("was not asked: {0}")]
     Settings(#[from] SettingsError),
     /// No token for it.
     #[error("was not asked, for want of a token: {0}")]
     Token(String),
-    /// The answer, or the rest of it, was not there in time.
-    #[error("does not answer in time")]
-    Timeout,
-    /// The connection broke.
-    #[error("broke off the answer")]
-    Broken,
     /// A status that stands for a failure, and nothing of use with it.
     #[error("answers {0}")]
     Status(u16),

@@ -165,13 +165,7 @@ impl Replica {
             request = request.header(AUTHORIZATION, value);
         }
         let request = request.headers(access.headers.clone()).timeout(within);
-        let sent = request.send().await.map_err(SendFault::from);
-        let response = sent.map_err(|fault| match fault {
-            SendFault::Connect(cause) => Fault::Connect(cause),
-            SendFault::Certificate(fault) => Fault::Certificate(fault),
-            SendFault::Timeout => Fault::Timeout,
-            SendFault::Broken => Fault::Broken,
-        })?;
+        let response = request.send().await.map_err(SendFault::from)?;
         if response.status() == 401
             && let Some(tokens) = &access.tokens
         {

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::prometheus::Backend;
+use crate::transport::SendFault;
 
 use super::body;
 use super::error::{BackendError, Fault, ReplicaFault};
@@ -189,7 +190,7 @@ impl Replicas {
         // Files, tokens and names count too.
         timeout_at(deadline, asked)
             .await
-            .unwrap_or(Err(Fault::Timeout))
+            .unwrap_or(Err(SendFault::Timeout.into()))
     }
 }
 
