@@ -3,8 +3,8 @@
 //! The backend is simulated in a process of its own: this program, started with `serve`.
 #![expect(clippy::print_stdout, reason = "the report")]
 
-#[path = "support/cpu.rs"]
-mod cpu;
+#[path = "../tests/support/proc.rs"]
+mod proc;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -24,7 +24,7 @@ use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::provider::{MetricQuestion, Objects};
 
-use cpu::cpu_time;
+use proc::cpu_time;
 
 const SERIES: usize = 400_000;
 const METRICS: usize = 1_720;
@@ -69,7 +69,7 @@ rules:
 
 async fn lookup(url: &str) {
     let core = core(url, "many");
-    let before = memory("VmRSS");
+    let before = proc::memory("self", "VmRSS");
     let (begun, cpu) = (Instant::now(), cpu_time("self"));
     while core.provider.catalog().offers().count() == 0 {
         core.provider.refresh(Timestamp::now()).await;
@@ -77,7 +77,7 @@ async fn lookup(url: &str) {
         assert!(begun.elapsed() < Duration::from_secs(60), "no catalog");
     }
     let (took, cpu) = (begun.elapsed(), cpu_time("self") - cpu);
-    let growth = memory("VmHWM").saturating_sub(before);
+    let growth = proc::memory("self", "VmHWM").saturating_sub(before);
     println!(
         "{SERIES} series, {} MB of JSON, {} metrics offered: {took:.1?}, {cpu:.1?} of CPU, {:.1} MiB more at the peak",
         series_bytes() / 1_000_000,
@@ -114,14 +114,6 @@ async fn requests(url: &str) {
         cpu.as_secs_f64() * 1e6 / REQUESTS as f64,
     );
     assert_eq!(count, NAMESPACES.to_string(), "one for each namespace");
-}
-
-/// A line of `/proc/self/status`, in bytes.
-fn memory(field: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
-    kib.expect("a number of kB") << 10
 }
 
 /// The process with the simulated backend; it ends when this is dropped.

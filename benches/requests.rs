@@ -7,8 +7,9 @@
 //! (`make bench`): with the default `freshWithin`, and with none, so that each request asks it.
 #![expect(clippy::print_stdout, reason = "it prints what it measures")]
 
-#[path = "support/cpu.rs"]
-mod cpu;
+#[path = "../tests/support/proc.rs"]
+#[expect(dead_code, reason = "how much memory is of no interest here")]
+mod proc;
 #[path = "support/prometheus.rs"]
 #[expect(dead_code, reason = "another benchmark asks it")]
 mod prometheus;
@@ -40,7 +41,7 @@ use gpu_metrics_adapter::store::{TargetInfo, TargetWriter};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use cpu::cpu_time;
+use proc::cpu_time;
 use prometheus::Prometheus;
 
 const NAMESPACES: usize = 200;

@@ -9,6 +9,9 @@ mod connections;
 mod hostile;
 #[path = "tls/identity.rs"]
 mod identity;
+#[path = "support/proc.rs"]
+#[expect(dead_code, reason = "how much CPU is of no interest here")]
+mod proc;
 #[path = "tls/reload.rs"]
 mod reload;
 #[path = "tls/site.rs"]

@@ -99,24 +99,9 @@ impl Adapter {
         Self::installed(scene, folder, registered, &configuration, &flags).await
     }
 
-    /// The CPU time that it has used, in user and kernel mode.
-    pub(crate) fn cpu_seconds(&self) -> f64 {
-        // proc_pid_stat(5): after the name in parentheses, the 12th and 13th field, in hundredths of a second.
-        let stat = self.process.proc("stat");
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let ticks = fields.split(' ').skip(11).take(2);
-        ticks
-            .map(|it| it.parse::<f64>().expect("a number"))
-            .sum::<f64>()
-            / 100.0
-    }
-
-    /// The memory that it has resident now.
-    pub(crate) fn resident_mebibytes(&self) -> f64 {
-        let status = self.process.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|it| it.trim().strip_suffix(" kB"));
-        kibibytes.expect("VmRSS").parse::<f64>().expect("a number") / 1024.0
+    /// Its number among the processes.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Ends it, and takes `external.metrics.k8s.io` out of the cluster.

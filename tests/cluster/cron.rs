@@ -113,18 +113,6 @@ pub(crate) async fn state(
     }
 }
 
-/// Whether a Deployment is meant to have this many replicas.
-pub(crate) async fn replicas(scene: &Scene, name: &str, wanted: i32) -> Result<(), String> {
-    let deployment = scene.api::<Deployment>().get(name).await;
-    let deployment = deployment.map_err(|error| error.to_string())?;
-    let meant = deployment.spec.and_then(|spec| spec.replicas);
-    if meant == Some(wanted) {
-        Ok(())
-    } else {
-        Err(format!("{meant:?} replicas"))
-    }
-}
-
 /// Scales a Deployment as people do.
 pub(crate) async fn scale(scene: &Scene, name: &str, replicas: i32) {
     let patch = json!({"spec": {"replicas": replicas}});
@@ -133,23 +121,6 @@ pub(crate) async fn scale(scene: &Scene, name: &str, replicas: i32) {
         .patch_scale(name, &PatchParams::default(), &Patch::Merge(patch))
         .await
         .expect("a scale");
-}
-
-/// A Deployment without a node to run on: what matters are its replicas.
-pub(crate) async fn deployment(scene: &Scene, name: &str, replicas: i32) {
-    let labels = json!({"app": name});
-    let deployment = json!({
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "main", "image": "none"}]},
-            },
-        },
-    });
-    scene.create::<Deployment>(deployment).await;
 }
 
 /// Waits until a time has come.

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::adapter::{Adapter, NAME, NAMESPACE, get, token};
 use crate::control_plane::free_ports;
-use crate::cron::{deployment, replicas};
 use crate::exporter::Exporter;
+use crate::scaled::{create_deployment, replicas_are};
 use crate::scene::Scene;
 use crate::wait::{PATIENCE, eventually};
 
@@ -26,7 +26,7 @@ async fn an_hpa_scales_on_a_metric_that_another_adapter_has() {
     let scene = Scene::new("fallback").await;
     let exporter = Exporter::hanging(&scene, "exporter").await;
     exporter.show("queue_len{queue=\"orders\"} 3\n".to_owned());
-    deployment(&scene, "worker", 1).await;
+    create_deployment(&scene, "worker", 1).await;
     scene
         .create::<HorizontalPodAutoscaler>(json!({
             "metadata": {"name": "worker"},
@@ -64,13 +64,13 @@ async fn an_hpa_scales_on_a_metric_that_another_adapter_has() {
         told.contains(&unreached).then_some(()).ok_or(told)
     })
     .await;
-    replicas(&scene, "worker", 1)
+    replicas_are(&scene, "worker", 1)
         .await
         .expect("nothing is known");
 
     let other = adapter.beside(&scene, theirs, THEIRS).await;
     eventually("three replicas", LOOKED_FOR, async || {
-        replicas(&scene, "worker", 3).await
+        replicas_are(&scene, "worker", 3).await
     })
     .await;
     let path = "/apis/external.metrics.k8s.io/v1beta1";
@@ -112,7 +112,7 @@ async fn an_hpa_scales_on_a_metric_that_another_adapter_has() {
         told.contains(&unreached).then_some(()).ok_or(told)
     })
     .await;
-    replicas(&scene, "worker", 3).await.expect("they stay");
+    replicas_are(&scene, "worker", 3).await.expect("they stay");
     adapter.remove_external(&scene).await;
 }
 

@@ -7,15 +7,16 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition,
 };
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::api::{ListParams, PostParams};
-use kube::{Api, ResourceExt as _};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::Api;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::adapter::{AUDIT, Adapter};
-use crate::exporter::{Exporter, sm_util_page};
+use crate::exporter::Exporter;
 use crate::fixtures;
+use crate::scaled::show_utilisation;
 use crate::scene::Scene;
 use crate::wait::{PATIENCE, eventually};
 
@@ -34,13 +35,13 @@ async fn the_hpa_scales_qwen_on_gpu_utilisation_and_back() {
 
     // Load: above the target of 50, so to the maximum of 2.
     eventually("second replica under load", PATIENCE, async || {
-        report(&scene, &exporter, 95.0).await;
+        show_utilisation(&scene, &exporter, SELECTOR, 95.0).await;
         replicas(&scene, 2).await?;
         active(&scene).await
     })
     .await;
     eventually("load in kubectl describe", PATIENCE, async || {
-        report(&scene, &exporter, 95.0).await;
+        show_utilisation(&scene, &exporter, SELECTOR, 95.0).await;
         described(&scene, "95 / 50").await
     })
     .await;
@@ -89,7 +90,7 @@ async fn the_hpa_scales_qwen_on_gpu_utilisation_and_back() {
 
     // Idle: back to the minimum, after the window for scaling down.
     eventually("single replica when idle", PATIENCE, async || {
-        report(&scene, &exporter, 5.0).await;
+        show_utilisation(&scene, &exporter, SELECTOR, 5.0).await;
         replicas(&scene, 1).await?;
         described(&scene, "5 / 50").await
     })
@@ -147,14 +148,6 @@ async fn submit_qwen(scene: &Scene) {
     scene.create::<Deployment>(deployment).await;
     let hpa = fixtures::object("kserve/hpa-qwen-hpa.yaml");
     scene.create::<HorizontalPodAutoscaler>(hpa).await;
-}
-
-/// Shows the same utilisation for every pod of the predictor that there is now.
-async fn report(scene: &Scene, exporter: &Exporter, percent: f64) {
-    let selected = ListParams::default().labels(SELECTOR);
-    let pods = scene.api::<Pod>().list(&selected).await.expect("the pods");
-    let lines: Vec<(String, f64)> = pods.iter().map(|pod| (pod.name_any(), percent)).collect();
-    exporter.show(sm_util_page(scene.namespace, &lines));
 }
 
 /// Whether the predictor is meant to have, and has, this many ready replicas.

@@ -19,6 +19,8 @@ mod fixtures;
 mod kserve;
 mod kubelet;
 mod pki;
+#[path = "../support/proc.rs"]
+mod proc;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/programs.rs"]

@@ -7,17 +7,17 @@ use std::time::Duration;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::server::pki::{Authority, Pair};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, Client, ResourceExt as _};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::adapter::{Adapter, NAMESPACE, SECRET, api_services, get};
 use crate::balancer::Balancer;
-use crate::cron::deployment;
-use crate::exporter::{Exporter, sm_util_page};
+use crate::exporter::Exporter;
+use crate::scaled::{create_deployment, show_utilisation};
 use crate::scene::Scene;
 use crate::wait::{PATIENCE, eventually};
 
@@ -90,13 +90,10 @@ async fn a_reload_a_new_authority_and_a_rollout_cost_no_request() {
     let mut second = first.replica(&scene).await;
     let balancer = Balancer::among([first.port(), second.port()]).await;
     first.reached_at(&scene, balancer.port).await;
-    deployment(&scene, "qwen", 1).await;
+    create_deployment(&scene, "qwen", 1).await;
     let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/rollout/pods/*/DCGM_CUSTOM_PROCESS_SM_UTIL?labelSelector=app%3Dqwen";
     eventually("a value", PATIENCE, async || {
-        let selected = ListParams::default().labels("app=qwen");
-        let pods = scene.api::<Pod>().list(&selected).await.expect("the pods");
-        let lines: Vec<(String, f64)> = pods.iter().map(|pod| (pod.name_any(), 50.0)).collect();
-        exporter.show(sm_util_page(scene.namespace, &lines));
+        show_utilisation(&scene, &exporter, "app=qwen", 50.0).await;
         let text = get(&scene.client, path).await?;
         text.contains("\"value\":\"50\"").then_some(()).ok_or(text)
     })

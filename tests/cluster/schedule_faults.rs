@@ -9,9 +9,8 @@ use kube::Api;
 use serde_json::{Value, json};
 
 use crate::adapter::{Adapter, LEASE, NAMESPACE};
-use crate::cron::{
-    condition, create, cron, deployment, events, in_seconds, job, put, replicas, state, until,
-};
+use crate::cron::{condition, create, cron, events, in_seconds, job, put, state, until};
+use crate::scaled::{create_deployment, replicas_are};
 use crate::scene::Scene;
 use crate::wait::{PATIENCE, eventually};
 
@@ -23,7 +22,7 @@ const TAKE_OVER: Duration = Duration::from_secs(40);
 async fn a_leader_killed_a_second_before_a_job_is_due_loses_and_doubles_nothing() {
     let scene = Scene::new("cron-leader").await;
     let leader = Adapter::start_with_schedules(&scene).await;
-    deployment(&scene, "web", 1).await;
+    create_deployment(&scene, "web", 1).await;
     let first = holder(&scene).await;
     let other = leader.replica(&scene).await;
     let due = in_seconds(6);
@@ -44,7 +43,9 @@ async fn a_leader_killed_a_second_before_a_job_is_due_loses_and_doubles_nothing(
         state(&scene, "web", "up", "Succeed").await
     })
     .await;
-    replicas(&scene, "web", 3).await.expect("the job's size");
+    replicas_are(&scene, "web", 3)
+        .await
+        .expect("the job's size");
     assert_ne!(holder(&scene).await, first);
     let probed: Timestamp = serde_json::from_value(ran["lastProbeTime"].clone()).expect("a time");
     assert!(probed > due, "{probed} is not after {due}");
@@ -149,13 +150,13 @@ async fn objects_that_cannot_work_say_why_and_touch_no_other() {
     }
 
     let adapter = Adapter::start_with_schedules(&scene).await;
-    deployment(&scene, "web", 1).await;
+    create_deployment(&scene, "web", 1).await;
     let due = in_seconds(4);
     let spec = json!({"jobs": [job("up", due, 2)]});
     put(&scene, cron("good", "Deployment", "web", spec)).await;
     until(due).await;
     eventually("the good one on time", Duration::from_secs(2), async || {
-        replicas(&scene, "web", 2).await
+        replicas_are(&scene, "web", 2).await
     })
     .await;
     for (name, _, jobs, told) in &faults {

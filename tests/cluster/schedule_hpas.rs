@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::adapter::Adapter;
-use crate::cron::{
-    cron, crons, deployment, events, in_seconds, job, put, replicas, state, status, until,
-};
-use crate::exporter::{Exporter, sm_util_page};
+use crate::cron::{cron, crons, events, in_seconds, job, put, state, status, until};
+use crate::exporter::Exporter;
 use crate::kserve;
+use crate::scaled::{create_deployment, replicas_are, show_utilisation};
 use crate::scene::Scene;
 use crate::wait::{PATIENCE, eventually};
 
@@ -63,7 +61,7 @@ async fn the_bounds_of_an_hpa_follow_the_jobs_and_come_back() {
     let scene = Scene::new("cron-hpa").await;
     let adapter = Adapter::start_with_schedules(&scene).await;
     for row in &TABLE {
-        deployment(&scene, row.name, row.current).await;
+        create_deployment(&scene, row.name, row.current).await;
         // Without metrics it keeps its bounds and does no more.
         scene
             .create::<HorizontalPodAutoscaler>(hpa(row.name, row.name, row.bounds, cpu()))
@@ -94,7 +92,7 @@ async fn the_bounds_of_an_hpa_follow_the_jobs_and_come_back() {
         eventually(row.name, PATIENCE, async || {
             state(&scene, row.name, "it", "Succeed").await?;
             bounds(&scene, row.name, row.after).await?;
-            replicas(&scene, row.name, row.replicas).await
+            replicas_are(&scene, row.name, row.replicas).await
         })
         .await;
     }
@@ -142,7 +140,7 @@ async fn the_bounds_of_an_hpa_follow_the_jobs_and_come_back() {
 async fn an_hpa_that_kserve_keeps_is_recognised() {
     let scene = Scene::new("cron-kserve").await;
     let adapter = Adapter::start_with_schedules(&scene).await;
-    deployment(&scene, "iris-predictor", 1).await;
+    create_deployment(&scene, "iris-predictor", 1).await;
     let mut kept = hpa("iris-predictor", "iris-predictor", (1, 3), cpu());
     kserve::install(&scene).await;
     kept["metadata"]["ownerReferences"] = kserve::inference_service(&scene, "iris").await;
@@ -182,7 +180,7 @@ async fn a_window_is_a_floor_under_gpu_utilisation() {
     let exporter = Exporter::hanging(&scene, "exporter").await;
     exporter.show(String::new());
     let adapter = Adapter::start_with_schedules(&scene).await;
-    deployment(&scene, "qwen", 1).await;
+    create_deployment(&scene, "qwen", 1).await;
     let metrics = json!([
         {"type": "Pods", "pods": {
             "metric": {"name": "DCGM_CUSTOM_PROCESS_SM_UTIL"},
@@ -207,8 +205,8 @@ async fn a_window_is_a_floor_under_gpu_utilisation() {
     )
     .await;
     let with_load = async |percent: f64, wanted: i32| {
-        show(&scene, &exporter, percent).await;
-        replicas(&scene, "qwen", wanted).await?;
+        show_utilisation(&scene, &exporter, "app=qwen", percent).await;
+        replicas_are(&scene, "qwen", wanted).await?;
         active(&scene).await
     };
     eventually("one replica before the window", LONG, async || {
@@ -275,14 +273,6 @@ async fn bounds(scene: &Scene, name: &str, wanted: (i32, i32)) -> Result<(), Str
     (bounds == wanted)
         .then_some(())
         .ok_or_else(|| format!("{bounds:?}"))
-}
-
-/// Shows the same utilisation for every pod that there is now.
-async fn show(scene: &Scene, exporter: &Exporter, percent: f64) {
-    let selected = ListParams::default().labels("app=qwen");
-    let pods = scene.api::<Pod>().list(&selected).await.expect("the pods");
-    let lines: Vec<(String, f64)> = pods.iter().map(|pod| (pod.name_any(), percent)).collect();
-    exporter.show(sm_util_page(scene.namespace, &lines));
 }
 
 /// Whether the HPA has both of its metrics.

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use crate::adapter::Adapter;
 use crate::control_plane::free_ports;
 use crate::cron::{crons, daily_at, in_seconds, until};
+use crate::proc::{cpu_time, memory};
 use crate::scene::Scene;
 use crate::wait::eventually;
 
@@ -78,7 +79,7 @@ async fn measured_two_thousand_objects_with_ten_jobs_each() {
 
     println!(
         "adapter without objects: {:.1} MiB",
-        adapter.resident_mebibytes()
+        resident_mebibytes(&adapter)
     );
     let begun = Timestamp::now();
     // Time to make them, and a minute at rest before the first is due.
@@ -142,14 +143,14 @@ async fn measured_two_thousand_objects_with_ten_jobs_each() {
     );
 
     let rest = Duration::from_secs(60);
-    let before = adapter.cpu_seconds();
+    let before = cpu_seconds(&adapter);
     sleep(rest).await;
     assert!(Timestamp::now() < first, "no time was left to rest");
-    let used = adapter.cpu_seconds() - before;
+    let used = cpu_seconds(&adapter) - before;
     println!(
         "at rest: {:.4} cores, {:.1} MiB",
         used / rest.as_secs_f64(),
-        adapter.resident_mebibytes()
+        resident_mebibytes(&adapter)
     );
 
     let mut told = Vec::new();
@@ -157,7 +158,7 @@ async fn measured_two_thousand_objects_with_ten_jobs_each() {
         (0, "spread over a minute", after(first, SPREAD)),
         (1, "all in one second", burst),
     ] {
-        let before = adapter.cpu_seconds();
+        let before = cpu_seconds(&adapter);
         until(due).await;
         eventually("all run", PATIENCE, async || {
             sleep(Duration::from_secs(1)).await;
@@ -184,12 +185,22 @@ async fn measured_two_thousand_objects_with_ten_jobs_each() {
         println!(
             "{name}: {}; {:.2} CPU seconds, {:.1} MiB",
             buckets.join(", "),
-            adapter.cpu_seconds() - before,
-            adapter.resident_mebibytes()
+            cpu_seconds(&adapter) - before,
+            resident_mebibytes(&adapter)
         );
         told = now;
     }
     adapter.remove_external(&scene).await;
+}
+
+fn cpu_seconds(adapter: &Adapter) -> f64 {
+    cpu_time(adapter.process_id()).as_secs_f64()
+}
+
+fn resident_mebibytes(adapter: &Adapter) -> f64 {
+    let kibibytes =
+        u32::try_from(memory(adapter.process_id(), "VmRSS") >> 10).expect("below 4 TiB");
+    f64::from(kibibytes) / 1024.0
 }
 
 fn object(value: Value) -> DynamicObject {

@@ -7,11 +7,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use crate::adapter::Adapter;
-use crate::cron::{
-    condition, cron, daily_at, deployment, events, in_seconds, job, put, replicas, state, status,
-    until,
-};
+use crate::cron::{condition, cron, daily_at, events, in_seconds, job, put, state, status, until};
 use crate::fixtures;
+use crate::scaled::{create_deployment, replicas_are};
 use crate::scene::Scene;
 use crate::wait::{PATIENCE, eventually};
 
@@ -30,7 +28,7 @@ async fn qwen_is_scaled_by_the_clock_as_the_old_controller_did_it() {
     scene
         .create::<Deployment>(fixtures::object(predictor))
         .await;
-    replicas(&scene, DEPLOYMENT, 1)
+    replicas_are(&scene, DEPLOYMENT, 1)
         .await
         .expect("as KServe made it");
 
@@ -55,7 +53,7 @@ async fn qwen_is_scaled_by_the_clock_as_the_old_controller_did_it() {
 
     until(up).await;
     eventually("two replicas on time", ON_TIME, async || {
-        replicas(&scene, DEPLOYMENT, 2).await
+        replicas_are(&scene, DEPLOYMENT, 2).await
     })
     .await;
     let ran = eventually("its condition", ON_TIME, async || {
@@ -83,7 +81,7 @@ async fn qwen_is_scaled_by_the_clock_as_the_old_controller_did_it() {
 
     until(down).await;
     eventually("one replica on time", ON_TIME, async || {
-        replicas(&scene, DEPLOYMENT, 1).await
+        replicas_are(&scene, DEPLOYMENT, 1).await
     })
     .await;
     eventually("its condition", ON_TIME, async || {
@@ -138,9 +136,9 @@ async fn a_target_that_is_gone_is_told_in_the_old_words_and_scaled_when_it_is_ba
     assert_eq!(told, [("Failed".to_owned(), captured.to_owned())]);
 
     // The old controller would wait for tomorrow.
-    deployment(&scene, DEPLOYMENT, 1).await;
+    create_deployment(&scene, DEPLOYMENT, 1).await;
     eventually("the job made up for", Duration::from_secs(60), async || {
-        replicas(&scene, DEPLOYMENT, 2).await
+        replicas_are(&scene, DEPLOYMENT, 2).await
     })
     .await;
     eventually("its condition", ON_TIME, async || {
@@ -155,7 +153,7 @@ async fn a_target_that_is_gone_is_told_in_the_old_words_and_scaled_when_it_is_ba
 async fn a_window_holds_a_deployment_that_has_no_hpa_and_lets_it_go() {
     let scene = Scene::new("cron-window").await;
     let adapter = Adapter::start_with_schedules(&scene).await;
-    deployment(&scene, "web", 1).await;
+    create_deployment(&scene, "web", 1).await;
     let (start, end) = (in_seconds(4), in_seconds(10));
     let window =
         json!({"name": "peak", "start": start.to_string(), "end": daily_at(end), "replicas": 3});
@@ -174,7 +172,7 @@ async fn a_window_holds_a_deployment_that_has_no_hpa_and_lets_it_go() {
     assert_eq!(before, "0");
     until(start).await;
     eventually("the floor kept", ON_TIME, async || {
-        replicas(&scene, "web", 3).await
+        replicas_are(&scene, "web", 3).await
     })
     .await;
     assert_eq!(floor().await, Ok(json!("3")));
@@ -191,7 +189,7 @@ async fn a_window_holds_a_deployment_that_has_no_hpa_and_lets_it_go() {
     );
     until(end).await;
     eventually("the end", ON_TIME, async || {
-        replicas(&scene, "web", 1).await
+        replicas_are(&scene, "web", 1).await
     })
     .await;
     assert_eq!(floor().await, Ok(json!("0")));

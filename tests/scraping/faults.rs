@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::exporter::{Answer, Exporter};
+use super::proc::memory;
 use super::{Scraper, gzip, job, until};
 
 /// Scrapes of the healthy target, one each 100 ms, that a fault is watched for.
@@ -342,14 +343,6 @@ async fn an_address_that_goes_away_keeps_its_samples_and_is_found_when_it_is_bac
     serving.abort();
 }
 
-/// What this process holds of memory, in bytes.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
-    kilobytes.parse::<usize>().unwrap() << 10
-}
-
 #[tokio::test]
 async fn a_million_labels_or_series_cost_a_page_and_no_more() {
     const MILLION: usize = 1_000_000;
@@ -373,7 +366,7 @@ async fn a_million_labels_or_series_cost_a_page_and_no_more() {
         let healthy = Exporter::page("healthy 1\n").await;
         let settings = "body_size_limit: 32MB, scrape_interval: 10s, scrape_timeout: 10s";
         let jobs = job("faulty", &faulty, settings) + &job("healthy", &healthy, "");
-        let before = resident();
+        let before = memory("self", "VmRSS");
         let scraper = Scraper::start(&jobs);
         let reason = until("the scrape has failed", || {
             let targets = scraper.store.targets();
@@ -385,7 +378,7 @@ async fn a_million_labels_or_series_cost_a_page_and_no_more() {
         // `up` and its like of both, and the one sample of the healthy target.
         assert_eq!(scraper.store.series_count(), 7, "{what}");
         // The page is there twice, as sent and as read; the rest is what other tests hold.
-        let grown = resident().saturating_sub(before);
+        let grown = memory("self", "VmRSS").saturating_sub(before);
         assert!(
             grown < 2 * size + (48 << 20),
             "{what}: {grown} bytes of memory"

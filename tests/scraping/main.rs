@@ -3,6 +3,9 @@
 
 mod exporter;
 mod faults;
+#[path = "../support/proc.rs"]
+#[expect(dead_code, reason = "how much CPU is of no interest here")]
+mod proc;
 mod renewed;
 mod secured;
 

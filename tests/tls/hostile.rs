@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::connections::{Tls, connect, handshake};
+use crate::proc::memory;
 use crate::site::{HOST, PATIENCE, Site, client, eventually, tls};
 
 const HALF_OPEN: usize = 300;
@@ -142,8 +143,6 @@ async fn hostile_clients_are_cut_off_in_bounded_memory_and_everyone_else_is_serv
 
 /// The most memory that this process ever had resident.
 fn peak_mebibytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
-    kibibytes.parse::<f64>().unwrap() / 1024.0
+    let kibibytes = u32::try_from(memory("self", "VmHWM") >> 10).unwrap();
+    f64::from(kibibytes) / 1024.0
 }
