@@ -17,6 +17,7 @@ mod prometheus;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +37,9 @@ use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
 use gpu_metrics_adapter::server::pki::{Authority, Pair};
-use gpu_metrics_adapter::server::{Admission, Listen, ServerMetrics, ServingCertificate};
+use gpu_metrics_adapter::server::{
+    Admission, Audit, AuditLog, Listen, ServerMetrics, ServingCertificate,
+};
 use gpu_metrics_adapter::store::{TargetInfo, TargetWriter};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +61,15 @@ const REQUESTS: usize = 60_000;
 
 /// The preset's rules, for where the preset, which scrapes, is not wanted.
 const RULES: &str = include_str!("../src/rules/presets/dcgm-exporter.yaml");
+
+/// How the server is run.
+#[derive(Default, Serialize, Deserialize)]
+struct Variant {
+    /// A configuration with a backend that has the series, in place of its own store.
+    backend: Option<String>,
+    /// Whether each request is written down, to a file.
+    audited: bool,
+}
 
 /// What the server tells its client.
 #[derive(Serialize, Deserialize)]
@@ -85,10 +97,17 @@ fn main() {
         .expect("a runtime");
     let mut arguments = std::env::args().skip_while(|argument| argument != "serve");
     if arguments.next().is_some() {
-        runtime.block_on(serve(arguments.next()));
+        let variant = arguments.next().expect("how to serve");
+        runtime.block_on(serve(serde_json::from_str(&variant).expect("JSON")));
         return;
     }
-    runtime.block_on(ask("embedded", REQUESTS, None));
+    let embedded = Variant::default();
+    runtime.block_on(ask("embedded", REQUESTS, &embedded));
+    let audited = Variant {
+        audited: true,
+        ..Variant::default()
+    };
+    runtime.block_on(ask("embedded, with an audit log", REQUESTS, &audited));
     let Some(prometheus) = Prometheus::with(&recorded()) else {
         return;
     };
@@ -99,8 +118,12 @@ fn main() {
             "freshWithin: {fresh}\nscrape: {{presets: []}}\nprometheus: [{{url: '{}'}}]\nrules:\n{RULES}",
             prometheus.url()
         );
+        let through = Variant {
+            backend: Some(backend),
+            ..Variant::default()
+        };
         let before = cpu_time(prometheus.process());
-        runtime.block_on(ask(&what, requests, Some(&backend)));
+        runtime.block_on(ask(&what, requests, &through));
         let cpu = cpu_time(prometheus.process()) - before;
         println!("  Prometheus used {cpu:.2?} of CPU for all of it");
     }
@@ -121,8 +144,7 @@ fn recorded() -> String {
     text + "# EOF\n"
 }
 
-/// With the series in its own store, or in the backend that this configuration names.
-async fn serve(backend: Option<String>) {
+async fn serve(Variant { backend, audited }: Variant) {
     let now = Timestamp::now();
     let cluster = Authority::generate("cluster", LIFE, now).expect("an authority");
     let proxies = Authority::generate("proxies", LIFE, now).expect("an authority");
@@ -151,13 +173,19 @@ async fn serve(backend: Option<String>) {
     ]);
     authenticator.set_trust(Trust::from_config_map(&trust).expect("trust"));
     let (chain, private) = (serving.certificate.as_bytes(), serving.key.as_bytes());
+    let metrics = ServerMetrics::default();
+    let log = tempfile(audited);
+    let audit = log.as_ref().map(|file| {
+        let log = AuditLog::File(file.clone());
+        Audit::open(&log, &metrics).expect("a file")
+    });
     let front = Front {
         listen: Listen {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             certificate: ServingCertificate::from_pem(chain, private).expect("a certificate"),
             admission: Admission::default(),
             draining: CancellationToken::new(),
-            metrics: ServerMetrics::default(),
+            metrics,
         },
         authenticator,
         authorizer: Arc::new(Authorizer::new(Arc::new(Allowed), HEALTH_PATHS)),
@@ -165,7 +193,7 @@ async fn serve(backend: Option<String>) {
         reloads: None,
         schedules: None,
         fallback: None,
-        audit: None,
+        audit,
         debug_address: None,
     };
     let running = open(&core, front).await.expect("an open port");
@@ -187,6 +215,15 @@ async fn serve(backend: Option<String>) {
         }
     });
     lines.await.expect("no panic");
+    if let Some(file) = log {
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+/// A file of this process's own for the log, where there is to be one.
+fn tempfile(wanted: bool) -> Option<PathBuf> {
+    let name = format!("gpu-metrics-adapter-audit-{}", std::process::id());
+    wanted.then(|| std::env::temp_dir().join(name))
 }
 
 fn pod(index: usize) -> String {
@@ -263,11 +300,11 @@ struct Server {
 }
 
 impl Server {
-    fn start(backend: Option<&str>) -> (Self, Opened) {
+    fn start(variant: &Variant) -> (Self, Opened) {
         let program = std::env::current_exe().expect("this program");
         let mut process = Command::new(program)
             .arg("serve")
-            .args(backend)
+            .arg(serde_json::to_string(variant).expect("JSON"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -289,13 +326,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        // It ends with its input, and tidies up.
+        drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
 }
 
-async fn ask(what: &str, requests: usize, backend: Option<&str>) {
-    let (mut server, opened) = Server::start(backend);
+async fn ask(what: &str, requests: usize, variant: &Variant) {
+    let (mut server, opened) = Server::start(variant);
     let clients: Vec<reqwest::Client> = (0..CONNECTIONS).map(|_| client(&opened)).collect();
     let port = opened.address.port();
     let next = AtomicUsize::new(0);

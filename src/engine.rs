@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod prometheus;
 pub mod query;
 pub mod recorded;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 pub use crate::promql::{Point, ResultType, Wanted};
+pub use usage::Usage;
 
 /// A query at one point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +135,11 @@ pub trait Engine: Send + Sync {
 
     /// A number that changes when series appear or go; `None` where the engine cannot tell.
     fn generation(&self) -> Option<u64>;
+
+    /// How it is used; nothing where it does not count.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
 }
 
 /// Samples as they were scraped, each with its own time and of a target that is known: for what PromQL does not tell apart.
@@ -198,5 +205,14 @@ impl Engines {
     /// The backends, in their order.
     pub fn backends(&self) -> &[Arc<prometheus::Prometheus>] {
         &self.backends
+    }
+
+    /// How each of them is used, by its name; the one inside comes first.
+    pub fn usage(&self) -> Vec<(String, Usage)> {
+        let backends = self.backends.iter().map(|it| it.as_ref() as &dyn Engine);
+        std::iter::once(self.embedded.as_ref())
+            .chain(backends)
+            .map(|engine| (engine.name().to_owned(), engine.usage()))
+            .collect()
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod freshness;
 pub mod labels;
+pub mod lookups;
 pub mod matcher;
 pub mod names;
 pub mod objects;

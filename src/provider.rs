@@ -19,7 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::engine::prometheus::Prometheus;
-use crate::engine::{Asked, Diagnosis, Engine, Engines, InstantQuery, Point};
+use crate::engine::{Asked, Diagnosis, Engine, Engines, InstantQuery, Point, Usage};
 use crate::model::freshness::Freshness;
 use crate::model::objects::{GroupResource, ObjectLister, ObjectRef, ResourceKind, ResourceMapper};
 use crate::model::quantity::Quantity;
@@ -174,6 +174,11 @@ impl Provider {
     /// The backends that rules are asked of, in the order of the configuration.
     pub fn backends(&self) -> Vec<Arc<Prometheus>> {
         self.current.load().settings.backends.clone()
+    }
+
+    /// How the engines are used, by their names.
+    pub fn usage(&self) -> Vec<(String, Usage)> {
+        self.current.load().engines.usage()
     }
 
     /// What is offered now.

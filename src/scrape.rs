@@ -11,6 +11,7 @@ mod error;
 mod fetch;
 mod ingest;
 mod kept;
+mod names;
 mod pace;
 mod pool;
 mod series;

@@ -8,6 +8,7 @@
 
 mod audit;
 mod certificate;
+mod door;
 mod identity;
 mod listen;
 mod metrics;

@@ -144,6 +144,7 @@ impl Collector for Rooms {
         )?;
         encoder.gauge("failing_rules", "Rules whose last lookup failed", failing)?;
         self.backends(&mut encoder)?;
+        self.engines(&mut encoder)?;
         if let Some(last) = last {
             let age = Timestamp::now().since(last).as_secs_f64();
             let help = "Age of the oldest last good scrape of a target";
@@ -217,6 +218,49 @@ impl Collector for Rooms {
 }
 
 impl Rooms {
+    fn engines(&self, encoder: &mut Encoder<'_, '_>) -> Result<(), std::fmt::Error> {
+        let engines = self.provider.usage();
+        let queries = engines.iter().flat_map(|(engine, usage)| {
+            [("answered", usage.answered), ("failed", usage.failed)]
+                .map(|(outcome, count)| ([("engine", &**engine), ("outcome", outcome)], count))
+        });
+        encoder.counters(
+            "engine_queries",
+            "Queries that rules asked of an engine, answered with or without values, or failed",
+            queries,
+        )?;
+        let caches = || {
+            engines.iter().flat_map(|(engine, usage)| {
+                usage.caches.iter().map(move |cache| (&**engine, cache))
+            })
+        };
+        let lookups = caches().flat_map(|(engine, cache)| {
+            [("hit", cache.hits), ("miss", cache.misses)].map(|(outcome, count)| {
+                let labels = [
+                    ("engine", engine),
+                    ("cache", cache.name),
+                    ("outcome", outcome),
+                ];
+                (labels, count)
+            })
+        });
+        encoder.counters(
+            "engine_cache_lookups",
+            "Compiled queries, the targets behind them, and answers that an engine had at hand, or not",
+            lookups,
+        )?;
+        let help = "Entries of an engine's caches, about";
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder
+            .0
+            .encode_descriptor("engine_cache_entries", help, None, kind)?;
+        for (engine, cache) in caches() {
+            let entries = ConstGauge::new(i64::try_from(cache.entries).unwrap_or(i64::MAX));
+            entries.encode(family.encode_family(&[("engine", engine), ("cache", cache.name)])?)?;
+        }
+        Ok(())
+    }
+
     fn backends(&self, encoder: &mut Encoder<'_, '_>) -> Result<(), std::fmt::Error> {
         let backends = self.provider.backends();
         let help = "Whether the last request to a server of a backend was answered";
@@ -234,17 +278,13 @@ impl Rooms {
                 up.encode(family.encode_family(&labels)?)?;
             }
         }
-        let help = "Requests sent to the servers of a backend, whatever became of them";
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let mut family = encoder
-            .0
-            .encode_descriptor("backend_requests", help, None, kind)?;
-        for backend in &backends {
-            let labels = [("backend", backend.backend())];
-            let sent = ConstCounter::new(backend.requests());
-            sent.encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let sent = backends.iter();
+        let sent = sent.map(|backend| ([("backend", backend.backend())], backend.requests()));
+        encoder.counters(
+            "backend_requests",
+            "Requests sent to the servers of a backend, whatever became of them",
+            sent,
+        )
     }
 }
 
@@ -301,12 +341,25 @@ impl Encoder<'_, '_> {
         help: &str,
         counts: impl IntoIterator<Item = (&'static str, u64)>,
     ) -> Result<(), std::fmt::Error> {
-        let zero = ConstCounter::new(0_u64);
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, zero.metric_type())?;
-        for (reason, count) in counts {
-            ConstCounter::new(count).encode(family.encode_family(&[(label, reason)])?)?;
+        let counts = counts.into_iter();
+        self.counters(
+            name,
+            help,
+            counts.map(|(value, count)| ([(label, value)], count)),
+        )
+    }
+
+    /// A counter for each set of labels.
+    fn counters<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        counts: impl IntoIterator<Item = ([(&'static str, &'l str); N], u64)>,
+    ) -> Result<(), std::fmt::Error> {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, count) in counts {
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

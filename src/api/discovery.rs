@@ -63,7 +63,16 @@ impl Discovery {
         external.extend(theirs.iter().cloned());
         external.sort_unstable();
         external.dedup();
-        let documents = Documents::new(catalog, theirs, &external, api.resources.is_some());
+        // Where another adapter owns the group, kube-apiserver would take either's description of it, by chance
+        // (`kube-aggregator/pkg/controllers/openapiv3/aggregator/aggregator.go`). The group itself is there all the same: an
+        // APIService that points here has to have an answer.
+        let describes_external = api.provider.has_external_metrics() || api.fallback.is_some();
+        let described = served(api.resources.is_some())
+            .flat_map(|(_, versions)| versions.iter().copied())
+            .filter(|version| describes_external || *version != Version::ExternalV1Beta1);
+        let openapi = OpenApi::new(described, &external);
+        let resource_metrics = api.resources.is_some();
+        let documents = Documents::new(catalog, theirs, &external, resource_metrics, openapi);
         let documents = Arc::new(documents);
         self.kept.store(Some(Arc::clone(&documents)));
         documents
@@ -76,8 +85,8 @@ impl Documents {
         theirs: Arc<Vec<Arc<str>>>,
         external: &[Arc<str>],
         resource_metrics: bool,
+        openapi: OpenApi,
     ) -> Self {
-        let versions = served(resource_metrics).flat_map(|(_, versions)| versions);
         let custom = |offer: &Arc<Offer>| Resource {
             name: format!("{}/{}", offer.kind.resource, offer.metric),
             singular_name: "",
@@ -108,7 +117,7 @@ impl Documents {
                 external,
                 resource_metrics,
             )),
-            openapi: OpenApi::new(versions.copied(), external),
+            openapi,
             catalog,
             theirs,
         }
@@ -125,7 +134,7 @@ pub(super) fn respond(
     let find = |name: &str| served().find(|(group, _)| *group == name);
     match target {
         Target::Paths => {
-            let paths = paths(served());
+            let paths = paths(served(), &api.discovery.documents(api).openapi);
             reply.json(StatusCode::OK, &Paths { paths })
         }
         Target::Groups if wants_aggregated_discovery(reply.accept) => {
@@ -194,18 +203,20 @@ fn served(resource_metrics: bool) -> impl Iterator<Item = (&'static str, &'stati
 }
 
 /// Everything that can be asked without a name in it.
-fn paths<'a>(groups: impl Iterator<Item = (&'a str, &'a [Version])>) -> Vec<String> {
+fn paths<'a>(
+    groups: impl Iterator<Item = (&'a str, &'a [Version])>,
+    openapi: &OpenApi,
+) -> Vec<String> {
     let mut paths = vec!["/apis".to_owned()];
     for (group, versions) in groups {
         paths.push(format!("/apis/{group}"));
-        let of_group = versions.iter();
-        let of_group = of_group.map(|version| version.group_version());
-        paths.extend(of_group.flat_map(|version| {
-            [
-                format!("/apis/{version}"),
-                format!("/openapi/v3/apis/{version}"),
-            ]
-        }));
+        for version in versions {
+            let name = version.group_version();
+            paths.push(format!("/apis/{name}"));
+            if openapi.describes(*version) {
+                paths.push(format!("/openapi/v3/apis/{name}"));
+            }
+        }
     }
     let others = [
         "/healthz",

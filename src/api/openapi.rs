@@ -80,6 +80,17 @@ impl OpenApi {
         }
     }
 
+    /// Whether there is a document of this version.
+    pub(super) fn describes(&self, version: Version) -> bool {
+        self.of(version).is_some()
+    }
+
+    fn of(&self, version: Version) -> Option<&Document> {
+        let mut documents = self.versions.iter();
+        let (_, document) = documents.find(|(of, _)| *of == version)?;
+        Some(document)
+    }
+
     pub(super) fn respond(
         &self,
         path: OpenApiPath,
@@ -97,8 +108,7 @@ impl OpenApi {
             OpenApiPath::Root => return send(&self.root, ASK_AGAIN),
             OpenApiPath::Of(version) => version,
         };
-        let mut documents = self.versions.iter();
-        let Some((_, document)) = documents.find(|(of, _)| *of == version) else {
+        let Some(document) = self.of(version) else {
             return not_found();
         };
         match parameters::first(query, "hash") {

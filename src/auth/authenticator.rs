@@ -12,10 +12,11 @@ use rustls::pki_types::CertificateDer;
 use super::certificate::{self, CertificateFault, Verdict};
 use super::headers::{self, NotText};
 use super::metrics::Outcomes;
-use super::recent::{Lookups, Recent};
+use super::recent::Recent;
 use super::reviewer::{ReviewError, Reviewer, Turns};
 use super::trust::Trust;
 use super::user::User;
+use crate::model::lookups::CacheState;
 use crate::model::time::Timestamp;
 
 /// How many chains and how many tokens are remembered.
@@ -157,12 +158,9 @@ impl Authenticator {
     }
 
     /// How the caches of certificates and of tokens are used, and how full they are.
-    pub(super) fn caches(&self) -> [(&Lookups, u64); 2] {
-        let (certificates, tokens) = (&self.certificates, &self.tokens);
-        [
-            (certificates.lookups(), certificates.len()),
-            (tokens.lookups(), tokens.len()),
-        ]
+    pub(super) fn caches(&self) -> [CacheState; 2] {
+        let certificates = self.certificates.state("certificates");
+        [certificates, self.tokens.state("tokens")]
     }
 
     async fn try_proofs<C: AsRef<[u8]>>(

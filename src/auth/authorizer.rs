@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::attributes::RequestAttributes;
 use super::metrics::Outcomes;
-use super::recent::{Lookups, Recent};
+use super::recent::Recent;
 use super::reviewer::{self, Decision, ReviewError, Reviewer, Turns};
 use super::user::User;
+use crate::model::lookups::CacheState;
 use crate::model::time::Timestamp;
 
 /// What anyone may read: the paths that a kubelet probes (options/authorization.go:78-94).
@@ -70,8 +71,8 @@ impl Authorizer {
     }
 
     /// How the cache of decisions is used, and how full it is.
-    pub(super) fn cache(&self) -> (&Lookups, u64) {
-        (self.decisions.lookups(), self.decisions.len())
+    pub(super) fn cache(&self) -> CacheState {
+        self.decisions.state("decisions")
     }
 
     /// Whether the user may make the request.

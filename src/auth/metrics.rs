@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -13,7 +12,6 @@ use prometheus_client::registry::Registry;
 
 use super::authenticator::Authenticator;
 use super::authorizer::Authorizer;
-use super::recent::Lookups;
 
 /// Requests by what became of them.
 #[derive(Clone, Debug, Default)]
@@ -66,29 +64,23 @@ impl fmt::Debug for Caches {
 
 impl Collector for Caches {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let [certificates, tokens] = self.authenticator.caches();
-        let decisions = self.authorizer.cache();
-        let caches: [(&str, (&Lookups, u64)); 3] = [
-            ("certificates", certificates),
-            ("tokens", tokens),
-            ("decisions", decisions),
-        ];
+        let caches = self.authenticator.caches().into_iter();
+        let caches: Vec<_> = caches.chain([self.authorizer.cache()]).collect();
         let help = "Verdicts that were remembered, or had to be found";
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family = encoder.encode_descriptor("cache_lookups", help, None, kind)?;
-        for (cache, (lookups, _)) in caches {
-            for (outcome, count) in [("hit", &lookups.hits), ("miss", &lookups.misses)] {
-                let labels = [("cache", cache), ("outcome", outcome)];
-                let count = ConstCounter::new(count.load(Ordering::Relaxed));
-                count.encode(family.encode_family(&labels)?)?;
+        for cache in &caches {
+            for (outcome, count) in [("hit", cache.hits), ("miss", cache.misses)] {
+                let labels = [("cache", cache.name), ("outcome", outcome)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
         let help = "Verdicts that are remembered, about";
         let kind = ConstGauge::new(0_i64).metric_type();
         let mut family = encoder.encode_descriptor("cache_entries", help, None, kind)?;
-        for (cache, (_, entries)) in caches {
-            let entries = ConstGauge::new(i64::try_from(entries).unwrap_or(i64::MAX));
-            entries.encode(family.encode_family(&[("cache", cache)])?)?;
+        for cache in &caches {
+            let entries = ConstGauge::new(i64::try_from(cache.entries).unwrap_or(i64::MAX));
+            entries.encode(family.encode_family(&[("cache", cache.name)])?)?;
         }
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::Entry;
 use moka::future::Cache;
 
+use crate::model::lookups::{CacheState, Lookups};
 use crate::model::time::Timestamp;
 
 /// How long a verdict stands: what a Go aggregated API server uses for TokenReview and SubjectAccessReview.
@@ -17,13 +17,6 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(10);
 pub(super) struct Recent<K, V> {
     entries: Cache<K, (Timestamp, V)>,
     lookups: Lookups,
-}
-
-/// How often a verdict was asked for, and how often one was there.
-#[derive(Debug, Default)]
-pub(super) struct Lookups {
-    pub(super) hits: AtomicU64,
-    pub(super) misses: AtomicU64,
 }
 
 impl<K, V> Recent<K, V>
@@ -64,22 +57,14 @@ where
             .or_try_insert_with(async { Ok::<_, E>((now, ask.await?)) })
             .await;
         let fresh = entry.as_ref().map_or(true, Entry::is_fresh);
-        let counter = match fresh {
-            true => &self.lookups.misses,
-            false => &self.lookups.hits,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.lookups.count(!fresh);
         let (_, verdict) = entry?.into_value();
         Ok(verdict)
     }
 
-    pub(super) fn lookups(&self) -> &Lookups {
-        &self.lookups
-    }
-
-    /// About how many verdicts are remembered.
-    pub(super) fn len(&self) -> u64 {
-        self.entries.entry_count()
+    /// How it is used, under this name.
+    pub(super) fn state(&self, name: &'static str) -> CacheState {
+        self.lookups.of(name, self.entries.entry_count())
     }
 }
 

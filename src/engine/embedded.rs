@@ -13,12 +13,14 @@ use moka::sync::Cache;
 
 use crate::model::freshness::{Freshness, Refresher};
 use crate::model::labels::Labels;
+use crate::model::lookups::Lookups;
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 use crate::promql::{self, Query, QueryError, ResultType, SeriesReader, Wanted};
 use crate::store::{Samples, Store, TargetInfo, TargetStatus};
 
+use super::usage::{Queries, Usage};
 use super::{
     Asked, Diagnosis, Engine, EngineError, InstantQuery, Point, Scraped, ScrapedTarget,
     SeriesShape, Source,
@@ -66,10 +68,13 @@ pub fn selectors(query: &str) -> Option<Vec<Vec<Matcher>>> {
 #[derive(Debug)]
 pub struct Embedded {
     store: Arc<Store>,
+    queries: Queries,
     compiled: Cache<String, Arc<Query>>,
+    compiled_lookups: Lookups,
     refresher: Option<Arc<dyn Refresher>>,
     /// The targets behind a question, by the question's hash: should two ever share one, a target is asked for too many.
     behind: Cache<u64, Arc<Behind>>,
+    behind_lookups: Lookups,
     hashes: RandomState,
 }
 
@@ -95,10 +100,12 @@ impl Embedded {
     pub fn new(store: Arc<Store>) -> Self {
         Self {
             store,
+            queries: Queries::default(),
             compiled: Cache::builder()
                 .weigher(weight)
                 .max_capacity(COMPILED_BYTES)
                 .build(),
+            compiled_lookups: Lookups::default(),
             refresher: None,
             behind: Cache::builder()
                 .weigher(|_, behind: &Arc<Behind>| {
@@ -106,6 +113,7 @@ impl Embedded {
                 })
                 .max_capacity(BEHIND_BYTES)
                 .build(),
+            behind_lookups: Lookups::default(),
             hashes: RandomState::new(),
         }
     }
@@ -125,8 +133,10 @@ impl Embedded {
         // Before the search: what changes meanwhile is then searched for again.
         let generation = self.store.generation();
         let known = self.behind.get(&key);
-        if let Some(known) = known.filter(|known| known.generation == generation) {
-            return Some(known);
+        let known = known.filter(|known| known.generation == generation);
+        self.behind_lookups.count(known.is_some());
+        if known.is_some() {
+            return known;
         }
         let compiled = self.compiled(&query.text).ok()?;
         let mut targets = Vec::new();
@@ -155,7 +165,9 @@ impl Embedded {
     }
 
     fn compiled(&self, text: &str) -> Result<Arc<Query>, QueryError> {
-        if let Some(query) = self.compiled.get(text) {
+        let known = self.compiled.get(text);
+        self.compiled_lookups.count(known.is_some());
+        if let Some(query) = known {
             return Ok(query);
         }
         let query = Arc::new(Query::compile(text)?);
@@ -273,7 +285,7 @@ impl Engine for Embedded {
             .and_then(|compiled| {
                 Ok(compiled.instant(&Reader(&self.store), query.at, query.max_age)?)
             });
-        ready(answer).boxed()
+        ready(self.queries.count(answer)).boxed()
     }
 
     fn freshen(
@@ -302,6 +314,15 @@ impl Engine for Embedded {
 
     fn generation(&self) -> Option<u64> {
         Some(self.store.generation())
+    }
+
+    fn usage(&self) -> Usage {
+        let compiled = self.compiled.entry_count();
+        let behind = self.behind.entry_count();
+        self.queries.with_caches(vec![
+            self.compiled_lookups.of("compiled", compiled),
+            self.behind_lookups.of("targets", behind),
+        ])
     }
 }
 

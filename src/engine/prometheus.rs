@@ -22,11 +22,13 @@ use promql_parser::parser::value::ValueType;
 use promql_parser::parser::{self, Expr};
 
 use crate::config::prometheus::Backend;
+use crate::model;
 use crate::model::labels::METRIC_NAME;
 use crate::model::time::Timestamp;
 use crate::promql::QueryError;
 
 use super::embedded::selectors;
+use super::usage::{Queries, Usage};
 use super::{Diagnosis, Engine, EngineError, InstantQuery, Point, ResultType, SeriesShape, Source};
 use answer::QueryData;
 pub use error::{BackendError, Fault, ReplicaFault};
@@ -46,7 +48,9 @@ pub struct Prometheus {
     config: Backend,
     fresh_within: Duration,
     replicas: Arc<Replicas>,
+    queries: Queries,
     answers: Answers,
+    answer_lookups: model::lookups::Lookups,
     lookups: Lookups,
 }
 
@@ -72,6 +76,8 @@ impl Prometheus {
         } = config;
         Self {
             replicas: Arc::new(Replicas::new(&config)),
+            queries: Queries::default(),
+            answer_lookups: model::lookups::Lookups::default(),
             answers: Cache::builder()
                 .weigher(weight)
                 .max_capacity(ANSWERS_BYTES)
@@ -199,9 +205,14 @@ impl Engine for Prometheus {
     ) -> BoxFuture<'a, Result<Vec<Point>, EngineError>> {
         async move {
             let key = (query.text.clone(), query.max_age);
-            let points = self.answers.try_get_with(key, self.ask(query)).await;
-            let points = points.map_err(|error| BackendError::clone(&error))?;
-            Ok(points.to_vec())
+            let answer = self.answers.entry(key);
+            let answer = answer.or_try_insert_with(self.ask(query)).await;
+            // Who shared an answer with others that asked at the same time was spared a request, too.
+            let spared = answer.as_ref().is_ok_and(|it| !it.is_fresh());
+            self.answer_lookups.count(spared);
+            let answer = self.queries.count(answer);
+            let answer = answer.map_err(|error| BackendError::clone(&error))?;
+            Ok(answer.value().to_vec())
         }
         .boxed()
     }
@@ -227,5 +238,11 @@ impl Engine for Prometheus {
 
     fn generation(&self) -> Option<u64> {
         None
+    }
+
+    fn usage(&self) -> Usage {
+        let answers = self.answers.entry_count();
+        let answers = self.answer_lookups.of("answers", answers);
+        self.queries.with_caches(vec![answers])
     }
 }

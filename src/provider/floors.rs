@@ -33,6 +33,12 @@ impl Provider {
         names
     }
 
+    /// Whether there are external metrics here, or will be once a rule finds its series.
+    pub fn has_external_metrics(&self) -> bool {
+        let rules = &self.current.load().settings.rules;
+        !rules.external.is_empty() || self.floors.get().is_some()
+    }
+
     /// The floors that a question asks for, if it asks for floors. A rule that offers the same metric is asked instead.
     pub(super) fn floors(
         &self,

@@ -1,11 +1,13 @@
 //! A target's connection. It is made when a scrape needs one, and kept for the next.
 //!
-//! There are as many as targets, and each is idle for most of its life: so it has small buffers, and over HTTP/1.1 no task
-//! of its own. Whoever waits for an answer moves it along.
+//! There are as many as targets, and each is idle for most of its life: so over HTTP/1.1 nothing but the stream is kept. What
+//! speaks HTTP on it, with its buffers, is made for each scrape ([`Exchange`]) and has no task of its own: whoever waits for an
+//! answer moves it along.
 
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Context;
@@ -21,41 +23,52 @@ use reqwest::Url;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::task::AbortHandle;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::transport::{Tls, certificate_fault, root_cause};
 
 use super::ScrapeError;
+use super::names::Names;
 
-/// How much is read at a time, and about what an idle connection keeps for it. A page of hundreds of kilobytes takes more
-/// reads with it; the buffers of 10,000 connections that grow as they like would be most of this program's memory.
-const BUFFER: usize = 8 << 10;
+/// How much is read at a time over HTTP/1.1: as much as the page had before, within these.
+const BUFFER: RangeInclusive<usize> = 8 << 10..=128 << 10;
 
 /// How much a target may send over HTTP/2 before it is read: what may lie here for each connection. A page that is larger takes
 /// a round trip for each.
 const WINDOW: u32 = 128 << 10;
 
-/// A connection to a target.
-#[derive(Debug)]
+/// A connection to a target, between two scrapes.
 pub(super) struct Connection {
     protocol: Protocol,
     /// What TLS was spoken with: another one needs another connection.
     tls: Option<Arc<ClientConfig>>,
 }
 
-#[derive(Debug)]
 enum Protocol {
+    Http1(Stream),
+    Http2(Http2),
+}
+
+/// A connection that requests are sent on.
+pub(super) struct Exchange {
+    protocol: Active,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+enum Active {
     Http1 {
         requests: http1::SendRequest<Empty<Bytes>>,
-        driver: Box<Driver>,
+        driver: Driver,
     },
-    Http2 {
-        requests: http2::SendRequest<Empty<Bytes>>,
-        driver: AbortHandle,
-    },
+    Http2(Http2),
+}
+
+struct Http2 {
+    requests: http2::SendRequest<Empty<Bytes>>,
+    _driver: AbortOnDropHandle<()>,
 }
 
 /// The other half of an HTTP/1.1 connection: what reads and writes.
@@ -76,10 +89,15 @@ impl Connection {
     ///
     /// # Errors
     /// The name has no address, nobody answers there in time, or TLS finds fault with them.
-    pub(super) async fn open(url: &Url, tls: &Tls, deadline: Instant) -> Result<Self, ScrapeError> {
-        let tcp = connect(url, deadline).await?;
+    pub(super) async fn open(
+        url: &Url,
+        names: &Names,
+        tls: &Tls,
+        deadline: Instant,
+    ) -> Result<Self, ScrapeError> {
+        let tcp = connect(url, names, deadline).await?;
         if url.scheme() != "https" {
-            return http1(Box::new(tcp), None).await;
+            return Ok(Self::http1(Box::new(tcp), None));
         }
         let name = match &tls.server_name {
             Some(name) => name.clone(),
@@ -89,9 +107,29 @@ impl Connection {
         let stream = connector.connect(name, tcp).await.map_err(connect_error)?;
         let config = Some(Arc::clone(&tls.config));
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            return http2(Box::new(stream), config).await;
+            return Self::http2(Box::new(stream), config).await;
         }
-        http1(Box::new(stream), config).await
+        Ok(Self::http1(Box::new(stream), config))
+    }
+
+    fn http1(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Self {
+        let protocol = Protocol::Http1(TokioIo::new(io));
+        Self { protocol, tls }
+    }
+
+    async fn http2(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Self, ScrapeError> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
+        let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
+        // Answers pings too, which come at any time. It ends with the connection.
+        let driver = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        let _driver = AbortOnDropHandle::new(driver);
+        let protocol = Protocol::Http2(Http2 { requests, _driver });
+        Ok(Self { protocol, tls })
     }
 
     /// Whether it serves a target that is spoken to in this way now.
@@ -100,19 +138,61 @@ impl Connection {
         self.tls.as_ref().is_none_or(same)
     }
 
+    /// Makes it ready for requests. `expected` is about how large the answer will be, in bytes.
+    pub(super) async fn begin(self, expected: usize) -> Result<Exchange, hyper::Error> {
+        let protocol = match self.protocol {
+            Protocol::Http1(stream) => {
+                let mut builder = http1::Builder::new();
+                let size = expected.clamp(*BUFFER.start(), *BUFFER.end());
+                builder.read_buf_exact_size(Some(size));
+                let (requests, connection) = builder.handshake(stream).await?;
+                let driver = Driver {
+                    connection: Some(connection),
+                };
+                Active::Http1 { requests, driver }
+            }
+            Protocol::Http2(http2) => Active::Http2(http2),
+        };
+        let tls = self.tls;
+        Ok(Exchange { protocol, tls })
+    }
+}
+
+impl Exchange {
+    /// What is kept of it for the next scrape, after a whole answer; `None` where the other end keeps nothing.
+    pub(super) async fn end(self) -> Option<Connection> {
+        let protocol = match self.protocol {
+            Active::Http1 {
+                mut requests,
+                mut driver,
+            } => {
+                driver.until(requests.ready()).await.ok()?;
+                let parts = driver.connection?.into_parts();
+                // Bytes that nobody asked for would be taken for the next answer.
+                parts
+                    .read_buf
+                    .is_empty()
+                    .then_some(Protocol::Http1(parts.io))?
+            }
+            Active::Http2(http2) => Protocol::Http2(http2),
+        };
+        let tls = self.tls;
+        Some(Connection { protocol, tls })
+    }
+
     /// Sends a request, whose URI is absolute, and gives the head of its answer.
     pub(super) async fn send(
         &mut self,
         mut request: Request<Empty<Bytes>>,
     ) -> Result<Response<Incoming>, hyper::Error> {
         match &mut self.protocol {
-            Protocol::Http1 { requests, driver } => {
+            Active::Http1 { requests, driver } => {
                 let path = request.uri().path_and_query().cloned();
                 *request.uri_mut() = path.map(Into::into).unwrap_or_default();
                 driver.until(requests.ready()).await?;
                 driver.until(requests.send_request(request)).await
             }
-            Protocol::Http2 { requests, .. } => {
+            Active::Http2(Http2 { requests, .. }) => {
                 // The URI has it.
                 request.headers_mut().remove(HOST);
                 requests.ready().await?;
@@ -128,8 +208,8 @@ impl Connection {
     ) -> Result<Option<Bytes>, hyper::Error> {
         loop {
             let frame = match &mut self.protocol {
-                Protocol::Http1 { driver, .. } => driver.until(body.frame()).await,
-                Protocol::Http2 { .. } => body.frame().await,
+                Active::Http1 { driver, .. } => driver.until(body.frame()).await,
+                Active::Http2(_) => body.frame().await,
             };
             match frame.transpose()?.map(|frame| frame.into_data()) {
                 Some(Ok(bytes)) => return Ok(Some(bytes)),
@@ -137,14 +217,6 @@ impl Connection {
                 Some(Err(_)) => {}
                 None => return Ok(None),
             }
-        }
-    }
-}
-
-impl Drop for Protocol {
-    fn drop(&mut self) {
-        if let Self::Http2 { driver, .. } = self {
-            driver.abort();
         }
     }
 }
@@ -169,51 +241,11 @@ impl Driver {
     }
 }
 
-impl std::fmt::Debug for Driver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver")
-            .field("ended", &self.connection.is_none())
-            .finish_non_exhaustive()
-    }
-}
-
-async fn http1(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connection, ScrapeError> {
-    let mut builder = http1::Builder::new();
-    builder.read_buf_exact_size(Some(BUFFER));
-    let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
-    let driver = Box::new(Driver {
-        connection: Some(connection),
-    });
-    Ok(Connection {
-        protocol: Protocol::Http1 { requests, driver },
-        tls,
-    })
-}
-
-async fn http2(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Connection, ScrapeError> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW);
-    let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
-    // Answers pings too, which come at any time. It ends with the connection.
-    let driver = tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(Connection {
-        protocol: Protocol::Http2 {
-            requests,
-            driver: driver.abort_handle(),
-        },
-        tls,
-    })
-}
-
-async fn connect(url: &Url, deadline: Instant) -> Result<TcpStream, ScrapeError> {
+async fn connect(url: &Url, names: &Names, deadline: Instant) -> Result<TcpStream, ScrapeError> {
     let port = url.port_or_known_default().unwrap_or(80);
     let host = host(url);
     let within = (deadline - Instant::now()) / 2;
-    let looked_up = timeout(within, lookup_host((host, port))).await;
+    let looked_up = timeout(within, names.addresses(host)).await;
     let addresses = looked_up.map_err(|_| {
         ScrapeError::Connect(format!(
             "the name {host} is not resolved within {within:.1?}"
@@ -222,6 +254,7 @@ async fn connect(url: &Url, deadline: Instant) -> Result<TcpStream, ScrapeError>
     let addresses = addresses.map_err(|error| {
         ScrapeError::Connect(format!("the name {host} cannot be resolved: {error}"))
     })?;
+    let addresses = addresses.iter().map(|it| SocketAddr::new(*it, port));
     let addresses: Vec<SocketAddr> = addresses.collect();
     let stream = connect_any(&addresses, deadline).await.unwrap_or_else(|| {
         Err(ScrapeError::Connect(format!(

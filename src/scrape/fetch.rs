@@ -22,7 +22,8 @@ use crate::targets::Target;
 use crate::transport::{Clients, SettingsError, authorization};
 
 use super::ScrapeError;
-use super::connection::{Connection, is_stale};
+use super::connection::{Connection, Exchange, is_stale};
+use super::names::Names;
 
 /// Plain text before OpenMetrics: it is the cheaper of the two, and timestamps and types say the same in both.
 const FORMATS: &str =
@@ -43,6 +44,7 @@ const ORDINARY: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Fetcher {
     clients: Clients,
+    names: Names,
     memory: Arc<Memory>,
 }
 
@@ -89,8 +91,11 @@ impl Fetcher {
     pub(super) fn new(limits: &ScrapeLimits) -> Self {
         let blocks = usize::try_from(limits.buffers).unwrap_or(usize::MAX) / BLOCK;
         let memory = Memory::new(blocks);
-        let clients = Clients::default();
-        Self { clients, memory }
+        Self {
+            clients: Clients::default(),
+            names: Names::default(),
+            memory,
+        }
     }
 
     /// The target's page, within its time-out. `expected` is the size of its last one, and `connection` what was kept of the
@@ -116,7 +121,8 @@ impl Fetcher {
         expected: usize,
     ) -> Result<Page, ScrapeError> {
         // Put back only after a whole answer: what follows half of one is not to be read.
-        let (mut open, response) = self.follow(deadline, target, connection.take()).await?;
+        let kept = connection.take();
+        let (mut open, response) = self.follow(deadline, target, kept, expected).await?;
         if response.status() != StatusCode::OK {
             return Err(ScrapeError::Status(response.status()));
         }
@@ -127,7 +133,7 @@ impl Fetcher {
             format: Format::from_content_type(content_type.as_deref()),
             body: read(&mut open, response, body).await?,
         };
-        *connection = Some(open);
+        *connection = open.end().await;
         Ok(page)
     }
 
@@ -137,7 +143,8 @@ impl Fetcher {
         deadline: Instant,
         target: &Target,
         kept: Option<Connection>,
-    ) -> Result<(Connection, Response<Incoming>), ScrapeError> {
+        expected: usize,
+    ) -> Result<(Exchange, Response<Incoming>), ScrapeError> {
         let http = &target.settings.http;
         let tls = self.clients.get(http).await?;
         let mut kept = kept.filter(|it| it.serves(&tls));
@@ -145,24 +152,26 @@ impl Fetcher {
         for _ in 0..=REDIRECTS {
             let request = request(target, &url, authorization(http).await?)?;
             let reused = kept.is_some();
-            let mut connection = match kept.take() {
+            let connection = match kept.take() {
                 Some(connection) => connection,
-                None => Connection::open(&url, &tls, deadline).await?,
+                None => Connection::open(&url, &self.names, &tls, deadline).await?,
             };
-            let sent = connection.send(request.clone()).await;
+            let mut exchange = connection.begin(expected).await?;
+            let sent = exchange.send(request.clone()).await;
             let response = match sent {
                 // The other end may have closed it while it was idle.
                 Err(error) if reused && is_stale(&error) => {
-                    connection = Connection::open(&url, &tls, deadline).await?;
-                    connection.send(request).await?
+                    let connection = Connection::open(&url, &self.names, &tls, deadline).await?;
+                    exchange = connection.begin(expected).await?;
+                    exchange.send(request).await?
                 }
                 sent => sent?,
             };
             if !http.follow_redirects || !response.status().is_redirection() {
-                return Ok((connection, response));
+                return Ok((exchange, response));
             }
             let Some(location) = text(response.headers(), LOCATION) else {
-                return Ok((connection, response));
+                return Ok((exchange, response));
             };
             let Ok(next) = url.join(&location) else {
                 return Err(ScrapeError::Circle);
@@ -219,7 +228,7 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {
 }
 
 async fn read(
-    connection: &mut Connection,
+    connection: &mut Exchange,
     response: Response<Incoming>,
     mut body: Body,
 ) -> Result<Body, ScrapeError> {

@@ -9,12 +9,12 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{error, info};
 
 use super::metrics::ServerMetrics;
@@ -47,7 +47,7 @@ pub struct AuditError {
 /// The way into the log; clones lead into the same one.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    lines: SyncSender<String>,
+    lines: Sender<String>,
     lost: Counter,
 }
 
@@ -128,24 +128,28 @@ impl Audit {
     }
 
     fn into(out: Box<dyn Write + Send>, metrics: &ServerMetrics) -> Self {
-        let (lines, queue) = sync_channel(QUEUE);
+        let (lines, queue) = channel(QUEUE);
         let lost = metrics.audit_lost.clone();
         let counter = lost.clone();
-        thread::spawn(move || write_all(&queue, out, &counter));
+        thread::spawn(move || write_all(queue, out, &counter));
         Self { lines, lost }
     }
 
     pub(super) fn write(&self, line: &Line<'_>) {
-        if self.lines.try_send(line.text()).is_err() {
-            self.lost.inc();
+        // A line that there is no room for is not made.
+        match self.lines.try_reserve() {
+            Ok(place) => place.send(line.text()),
+            Err(_) => {
+                self.lost.inc();
+            }
         }
     }
 }
 
 /// Writes lines until nobody can send any more.
-fn write_all(queue: &Receiver<String>, mut out: impl Write, lost: &Counter) {
+fn write_all(mut queue: Receiver<String>, mut out: impl Write, lost: &Counter) {
     let mut broken = false;
-    while let Ok(line) = queue.recv() {
+    while let Some(line) = queue.blocking_recv() {
         let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         match written {
             Ok(()) if broken => info!("audit log is written again"),
@@ -214,7 +218,7 @@ fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc;
 
     use serde_json::{Value, json};
 
@@ -258,8 +262,8 @@ mod tests {
 
     /// Takes a byte only when it is let, and tells what it took.
     struct Blocked {
-        entered: Sender<()>,
-        release: Receiver<()>,
+        entered: mpsc::Sender<()>,
+        release: mpsc::Receiver<()>,
     }
 
     impl Write for Blocked {
@@ -277,8 +281,8 @@ mod tests {
     #[test]
     fn a_log_that_takes_nothing_blocks_nobody_and_what_is_lost_is_counted() {
         let metrics = ServerMetrics::default();
-        let (entered, has_entered) = channel();
-        let (_release, release) = channel();
+        let (entered, has_entered) = mpsc::channel();
+        let (_release, release) = mpsc::channel();
         let audit = Audit::into(Box::new(Blocked { entered, release }), &metrics);
         let attributes = RequestAttributes::NonResource {
             verb: "get".to_owned(),
@@ -305,11 +309,11 @@ mod tests {
             }
         }
         let lost = Counter::default();
-        let (lines, queue) = sync_channel(2);
-        lines.send("a\n".to_owned()).expect("room");
-        lines.send("b\n".to_owned()).expect("room");
+        let (lines, queue) = channel(2);
+        lines.try_send("a\n".to_owned()).expect("room");
+        lines.try_send("b\n".to_owned()).expect("room");
         drop(lines);
-        write_all(&queue, Broken, &lost);
+        write_all(queue, Broken, &lost);
         assert_eq!(lost.get(), 2);
     }
 }

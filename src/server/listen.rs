@@ -2,12 +2,9 @@
 //!
 //! The one file that knows the HTTP server library.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,13 +23,12 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 use tracing::debug;
 
 use super::certificate::ServingCertificate;
+use super::door::{Door, is_full};
 use super::metrics::{Refusal, ServerMetrics};
 use super::terms::TlsTerms;
 
@@ -59,6 +55,8 @@ pub struct Listen {
 pub struct Admission {
     /// Connections that may be open at a time; more are closed at once.
     pub connections: usize,
+    /// Those of one address, so that no one client has all places. Clients behind one that translates addresses share these.
+    pub connections_of_address: usize,
     /// Which TLS is spoken.
     pub tls: TlsTerms,
     /// How long a TLS handshake may take.
@@ -80,6 +78,7 @@ impl Default for Admission {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_of_address: 1024,
             tls: TlsTerms::default(),
             handshake: Duration::from_secs(10),
             first_request: Duration::from_secs(32),
@@ -330,68 +329,5 @@ impl ClientCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Lets in as many connections as there are places, before the handshake costs anything.
-#[derive(Clone)]
-struct Door {
-    places: Arc<Semaphore>,
-    metrics: ServerMetrics,
-}
-
-impl Door {
-    fn new(admission: &Admission, metrics: &ServerMetrics) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(admission.connections)),
-            metrics: metrics.clone(),
-        }
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::QuotaExceeded
-}
-
-impl<S> Accept<TcpStream, S> for Door {
-    type Stream = TcpStream;
-    type Service = Seated<S>;
-    type Future = Ready<io::Result<(TcpStream, Seated<S>)>>;
-
-    fn accept(&self, stream: TcpStream, inner: S) -> Self::Future {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            self.metrics.count(Refusal::Connections);
-            return ready(Err(io::ErrorKind::QuotaExceeded.into()));
-        };
-        let _place = Arc::new(place);
-        ready(
-            stream
-                .set_nodelay(true)
-                .map(|()| (stream, Seated { inner, _place })),
-        )
-    }
-}
-
-/// The service of one connection, which keeps the connection's place as long as it lives.
-#[derive(Clone)]
-struct Seated<S> {
-    inner: S,
-    _place: Arc<OwnedSemaphorePermit>,
-}
-
-impl<S, R> Service<R> for Seated<S>
-where
-    S: Service<R, Error = Infallible>,
-{
-    type Response = S::Response;
-    type Error = Infallible;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        self.inner.call(request)
     }
 }

@@ -20,6 +20,8 @@ use crate::auth::RequestAttributes;
 pub enum Refusal {
     /// As many connections are open as may be.
     Connections,
+    /// As many connections are open from this address as may be.
+    ConnectionsOfAddress,
     /// The TLS handshake failed or took too long.
     Handshake,
     /// As many requests are in flight as may be.
@@ -48,8 +50,9 @@ struct Labels {
 }
 
 impl Refusal {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Connections,
+        Self::ConnectionsOfAddress,
         Self::Handshake,
         Self::InFlight,
         Self::UriLength,

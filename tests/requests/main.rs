@@ -15,7 +15,7 @@ fn segment() -> impl Strategy<Value = String> {
             "apis", "custom.metrics.k8s.io", "external.metrics.k8s.io", "metrics.k8s.io", "v1beta1", "v1beta2", "v1",
             "namespaces", "open", "closed", "open%2Fpods", "open%2f..%2fclosed", "..", "%2e%2e", ".", "", "pods", "Pods",
             "pods.", "nodes", "metrics", "*", "%2A", "%252A", "a", METRIC, "status", "finalize", "openapi", "v2", "v3",
-            "api", "healthz", "readyz", "version", "%00", "%ff", "%", "proxy", "watch",
+            "api", "healthz", "readyz", "version", "%00", "%ff", "%", "proxy", "watch", "gpu-1",
         ])
         .prop_map(str::to_owned),
         1 => "[!-~]{0,12}",
@@ -47,8 +47,20 @@ fn path() -> impl Strategy<Value = String> {
             path.join("/")
         })
     });
+    let usage = prop_oneof![
+        Just("nodes".to_owned()),
+        Just("nodes/gpu-1".to_owned()),
+        Just("pods".to_owned()),
+        prop::sample::select(vec!["open", "closed"]).prop_flat_map(|namespace| {
+            segment().prop_map(move |pod| format!("namespaces/{namespace}/pods/{pod}"))
+        }),
+    ];
+    let version = prop::sample::select(vec!["v1", "v1beta1"]);
+    let usage = (version, usage)
+        .prop_map(|(version, path)| format!("apis/metrics.k8s.io/{version}/{path}"));
     prop_oneof![
         3 => known,
+        1 => usage,
         1 => prop::collection::vec(segment(), 0..9).prop_map(|path| path.join("/")),
     ]
     .prop_map(|path| format!("/{path}"))
@@ -110,6 +122,7 @@ fn header() -> impl Strategy<Value = String> {
             "gzip",
             "curl/8",
             "system:masters",
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
             "admin",
             "Bearer x",
             "*",
@@ -141,6 +154,22 @@ fn what_is_asked_rightly_is_answered() {
         metric("closed")
     );
     assert_eq!(world.check(&forged), Some([403; 3]));
+    assert_eq!(world.proxied(&forged), Some(200));
+    let named = format!("{}\nX-Remote-User: admin", metric("closed"));
+    assert_eq!(world.proxied(&named), Some(403));
+    let usage = "GET /apis/metrics.k8s.io/v1beta1";
+    for (path, codes) in [
+        ("/namespaces/open/pods/a", [200; 3]),
+        ("/namespaces/closed/pods", [403; 3]),
+        ("/pods", [403; 3]),
+        ("/nodes", [200; 3]),
+    ] {
+        assert_eq!(
+            world.check(&format!("{usage}{path}")),
+            Some(codes),
+            "{path}"
+        );
+    }
     assert_eq!(world.check("GET /openapi/v2"), Some([200, 200, 406]));
 }
 

@@ -1,35 +1,45 @@
 //! The API behind its door, for requests that nobody would send; the fuzz target `request` uses it too.
 //!
-//! It holds a metric of two pods in the namespace `open`, and of one in `closed`, about which nobody may ask.
+//! It holds a metric, CPU and memory of two pods in the namespace `open`, and of one in `closed`, about which nobody may ask but
+//! `system:masters`; and a node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum_server::tls::TlsInfo;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use gpu_metrics_adapter::api::prometheus::{QueryApi, QueryLimits};
 use gpu_metrics_adapter::api::{self, Api, Discovery, Health};
 use gpu_metrics_adapter::auth::{
     Authenticator, Authorizer, Decision, HEALTH_PATHS, RequestAttributes, ReviewError, Reviewer,
-    User,
+    Trust, User,
 };
 use gpu_metrics_adapter::cluster::StaticMapper;
 use gpu_metrics_adapter::config::rules::DiscoveryRule;
 use gpu_metrics_adapter::engine::embedded::Embedded;
 use gpu_metrics_adapter::engine::query::QueryService;
 use gpu_metrics_adapter::model::labels::{Labels, METRIC_NAME};
-use gpu_metrics_adapter::model::objects::{GroupResource, ListError, ObjectLister, ObjectRef};
+use gpu_metrics_adapter::model::objects::{
+    GroupResource, LabelledObject, ListError, MeteredObjects, ObjectLister, ObjectRef,
+};
 use gpu_metrics_adapter::model::selector::Selector;
 use gpu_metrics_adapter::model::time::Timestamp;
+use gpu_metrics_adapter::provider::resources::ResourceMetrics;
 use gpu_metrics_adapter::provider::{Provider, RuleSet, Settings, ValueStyle};
 use gpu_metrics_adapter::rules::{DCGM_EXPORTER_PRESET, Rule};
+use gpu_metrics_adapter::server::pki::Authority;
 use gpu_metrics_adapter::server::{Protection, ServerMetrics, guarded, protected};
 use gpu_metrics_adapter::store::{Limits, Store, TargetInfo, TargetWriter};
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use parking_lot::Mutex;
 use prost::Message as _;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
@@ -37,6 +47,11 @@ use tower::ServiceExt as _;
 pub(crate) const METRIC: &str = "DCGM_CUSTOM_PROCESS_SM_UTIL";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const HIDDEN: &str = "hidden-pod";
+const NODE: &str = "gpu-1";
+const PROXY: &str = "front-proxy-client";
+const KUBELET: &str = "kubelet";
+const INTERVAL: Duration = Duration::from_secs(15);
+const MAX_AGE: Duration = Duration::from_secs(45);
 const NOW: Timestamp = Timestamp::from_millis(1_795_464_000_000);
 
 /// The pods of a namespace.
@@ -68,8 +83,43 @@ impl ObjectLister for Pods {
     }
 }
 
-/// Everybody is anonymous, whatever they say, and may ask about the namespace `open` and about no namespace.
-struct Door;
+impl MeteredObjects for Pods {
+    fn running_pods(
+        &self,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<LabelledObject>, ListError> {
+        let namespaces = ["closed", "open"].into_iter();
+        let asked = namespaces.filter(|it| namespace.is_none_or(|namespace| namespace == *it));
+        let objects = asked.flat_map(|namespace| {
+            let pods = pods(namespace).iter();
+            pods.map(move |pod| labelled(Some(namespace), pod))
+        });
+        Ok(objects.filter(|it| selector.matches(&it.labels)).collect())
+    }
+
+    fn nodes(&self, selector: &Selector) -> Result<Vec<LabelledObject>, ListError> {
+        let node = [labelled(None, NODE)].into_iter();
+        Ok(node.filter(|it| selector.matches(&it.labels)).collect())
+    }
+}
+
+fn labelled(namespace: Option<&str>, name: &str) -> LabelledObject {
+    LabelledObject {
+        object: ObjectRef {
+            namespace: namespace.map(Arc::from),
+            name: name.into(),
+        },
+        labels: Arc::new(BTreeMap::from([("app".to_owned(), "b".to_owned())])),
+    }
+}
+
+/// Everybody may ask about the namespace `open`, nodes, and what is of no resource. Who is none of `named` is anonymous, whatever
+/// they say.
+#[derive(Clone, Default)]
+struct Door {
+    named: Arc<Mutex<Vec<String>>>,
+}
 
 impl Reviewer for Door {
     fn token_review<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<User>, ReviewError>> {
@@ -81,9 +131,17 @@ impl Reviewer for Door {
         user: &'a User,
         attributes: &'a RequestAttributes,
     ) -> BoxFuture<'a, Result<Decision, ReviewError>> {
-        assert_eq!(user, &User::anonymous(), "an identity from nowhere");
+        let is_named = self.named.lock().contains(&user.name);
+        assert!(
+            is_named || user == &User::anonymous(),
+            "an identity from nowhere: {user:?}"
+        );
         let allowed = match attributes {
-            RequestAttributes::Resource { namespace, .. } => namespace == "open",
+            RequestAttributes::Resource {
+                namespace,
+                resource,
+                ..
+            } => namespace == "open" || (namespace.is_empty() && resource == "nodes"),
             // Prometheus's API tells of all namespaces.
             RequestAttributes::NonResource { path, .. } => {
                 !path.trim_start_matches('/').starts_with("api/")
@@ -98,7 +156,10 @@ impl Reviewer for Door {
 pub(crate) struct World {
     runtime: Runtime,
     router: Router,
-    _target: TargetWriter,
+    door: Door,
+    /// The front proxy's certificate.
+    proxy: Arc<TlsInfo>,
+    _targets: [TargetWriter; 2],
 }
 
 struct Answer {
@@ -114,12 +175,15 @@ impl World {
             .build()
             .expect("a runtime");
         let store = Store::new(Limits::default());
-        let mut target = store.register(TargetInfo {
-            job: "fuzz".into(),
-            url: "http://exporter/metrics".into(),
-            object: None,
-            interval: Duration::from_secs(15),
-        });
+        let target = |job: &str| {
+            store.register(TargetInfo {
+                job: job.into(),
+                url: format!("http://{job}/metrics"),
+                object: Some(format!("node {NODE}")),
+                interval: INTERVAL,
+            })
+        };
+        let (mut target, kubelet) = (target("fuzz"), measured(target(KUBELET)));
         let mut scrape = target.begin(NOW);
         for namespace in ["open", "closed"] {
             for pod in pods(namespace) {
@@ -142,19 +206,26 @@ impl World {
                 custom: rules.map(Arc::new).collect(),
                 external: Vec::new(),
             },
-            default_max_age: Duration::from_secs(45),
+            default_max_age: MAX_AGE,
             fresh_within: Duration::ZERO,
             style: ValueStyle::default(),
             backends: Vec::new(),
         };
         let engine = Arc::new(Embedded::new(Arc::clone(&store)));
+        let resources = ResourceMetrics::of_kubelets(
+            Arc::new(Pods),
+            Arc::clone(&engine) as _,
+            KUBELET,
+            INTERVAL,
+            MAX_AGE,
+        );
         let provider = Provider::new(settings, engine, Arc::new(Pods), Arc::new(StaticMapper));
         runtime.block_on(provider.refresh(NOW));
         let queries = Arc::new(QueryService::over(store));
         let router = api::router(Arc::new(Api {
             fallback: None,
             provider: Arc::new(provider),
-            resources: None,
+            resources: Some(Arc::new(resources)),
             queries: Arc::new(QueryApi::new(queries, QueryLimits::default())),
             health: Health::new(Vec::new()),
             own_metrics: Box::new(String::new),
@@ -162,13 +233,18 @@ impl World {
             discovery: Discovery::default(),
         }));
         let metrics = ServerMetrics::default();
-        let authenticator = Arc::new(Authenticator::new(Arc::new(Door)));
-        let authorizer = Arc::new(Authorizer::new(Arc::new(Door), HEALTH_PATHS));
+        let door = Door::default();
+        let authenticator = Arc::new(Authenticator::new(Arc::new(door.clone())));
+        let (trust, proxy) = front_proxy();
+        authenticator.set_trust(trust);
+        let authorizer = Arc::new(Authorizer::new(Arc::new(door.clone()), HEALTH_PATHS));
         let router = guarded(router, authenticator, authorizer, &metrics);
         Self {
             runtime,
             router: protected(router, Protection::default(), &metrics),
-            _target: target,
+            door,
+            proxy: Arc::new(proxy),
+            _targets: [target, kubelet],
         }
     }
 
@@ -181,8 +257,9 @@ impl World {
             if let Some(accept) = accept {
                 headers.insert(ACCEPT, HeaderValue::from_static(accept));
             }
-            let answer = self.ask(&method, &uri, headers);
-            self.check_answer(&uri, &answer, text);
+            let answer = self.ask(&method, &uri, headers, None);
+            assert!(!answer.tells(HIDDEN) || text.contains(HIDDEN), "{text:?}");
+            check_answer(&uri, &answer, text);
             answer
         };
         let (given, json, protobuf) = (
@@ -196,11 +273,46 @@ impl World {
             assert_eq!(json.code, protobuf.code, "{text:?}");
             assert_eq!(json.items(), protobuf.items(), "{text:?}");
         }
+        self.check_proxied(&method, &uri, &headers, text);
         Some([given.code, json.code, protobuf.code].map(|code| code.as_u16()))
     }
 
-    fn ask(&self, method: &Method, uri: &Uri, headers: HeaderMap) -> Answer {
+    /// Sends it as the front proxy, whose word on who asks is believed. Gives the code.
+    fn check_proxied(&self, method: &Method, uri: &Uri, headers: &HeaderMap, text: &str) -> u16 {
+        let values = |name| {
+            let values = headers.get_all(name).iter();
+            values.filter_map(|value| value.to_str().ok())
+        };
+        *self.door.named.lock() = values("x-remote-user").map(str::to_owned).collect();
+        let answer = self.ask(method, uri, headers.clone(), Some(Arc::clone(&self.proxy)));
+        self.door.named.lock().clear();
+        let may_see_all = values("x-remote-group").any(|group| group == "system:masters");
+        assert!(
+            !answer.tells(HIDDEN) || may_see_all || text.contains(HIDDEN),
+            "{text:?}"
+        );
+        check_answer(uri, &answer, text);
+        answer.code.as_u16()
+    }
+
+    /// The code of a request as the front proxy passes it on.
+    #[allow(dead_code, reason = "the fuzz target has no use for it")]
+    pub(crate) fn proxied(&self, text: &str) -> Option<u16> {
+        let (method, uri, headers) = read(text)?;
+        Some(self.check_proxied(&method, &uri, &headers, text))
+    }
+
+    fn ask(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: HeaderMap,
+        tls: Option<Arc<TlsInfo>>,
+    ) -> Answer {
         let mut request = Request::new(Body::empty());
+        if let Some(tls) = tls {
+            request.extensions_mut().insert(tls);
+        }
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
@@ -220,46 +332,102 @@ impl World {
             }
         })
     }
+}
 
-    fn check_answer(&self, uri: &Uri, answer: &Answer, request: &str) {
-        let Answer {
-            code,
-            headers,
-            body,
-        } = answer;
-        assert_ne!(
-            *code,
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "{request:?}: {:?}",
-            String::from_utf8_lossy(body)
+/// As its client reads it.
+fn check_answer(uri: &Uri, answer: &Answer, request: &str) {
+    let Answer {
+        code,
+        headers,
+        body,
+    } = answer;
+    assert_ne!(
+        *code,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "{request:?}: {:?}",
+        String::from_utf8_lossy(body)
+    );
+    assert!(!headers.contains_key(RETRY_AFTER), "{request:?}");
+    if headers.contains_key(CONTENT_ENCODING) || body.is_empty() {
+        return;
+    }
+    if answer.is(PROTOBUF) {
+        let kind = answer.unknown().type_meta.expect("a kind").kind;
+        assert_eq!(
+            kind == "Status",
+            code.is_client_error(),
+            "{request:?}: {kind}"
         );
-        assert!(!headers.contains_key(RETRY_AFTER), "{request:?}");
-        let says = |text: &str| body.windows(text.len()).any(|it| it == text.as_bytes());
-        assert!(!says(HIDDEN) || request.contains(HIDDEN), "{request:?}");
-        if headers.contains_key(CONTENT_ENCODING) || body.is_empty() {
-            return;
-        }
-        if answer.is(PROTOBUF) {
-            let kind = answer.unknown().type_meta.expect("a kind").kind;
+    } else if answer.is("application/json") {
+        let value: Value = serde_json::from_slice(body).expect("JSON");
+        let of_kubernetes = uri.path().starts_with("/apis/");
+        if of_kubernetes && code.is_client_error() {
             assert_eq!(
-                kind == "Status",
-                code.is_client_error(),
-                "{request:?}: {kind}"
+                (&value["kind"], &value["code"]),
+                (&"Status".into(), &code.as_u16().into())
             );
-        } else if answer.is("application/json") {
-            let value: Value = serde_json::from_slice(body).expect("JSON");
-            let of_kubernetes = uri.path().starts_with("/apis/");
-            if of_kubernetes && code.is_client_error() {
-                assert_eq!(
-                    (&value["kind"], &value["code"]),
-                    (&"Status".into(), &code.as_u16().into())
-                );
-            }
         }
     }
 }
 
+/// A front proxy's certificate, and trust in it.
+fn front_proxy() -> (Trust, TlsInfo) {
+    let (now, life) = (Timestamp::now(), Duration::from_secs(24 * 3600));
+    let authority = Authority::generate("proxies", life, now).expect("an authority");
+    let pair = authority.client(PROXY, None, life, now).expect("a pair");
+    let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("PEM");
+    let trust = Trust::from_config_map(&BTreeMap::from(
+        [
+            ("requestheader-client-ca-file", authority.certificate()),
+            ("requestheader-allowed-names", &format!("[{PROXY:?}]")),
+            ("requestheader-username-headers", r#"["X-Remote-User"]"#),
+            ("requestheader-group-headers", r#"["X-Remote-Group"]"#),
+            ("requestheader-uid-headers", r#"["X-Remote-Uid"]"#),
+            (
+                "requestheader-extra-headers-prefix",
+                r#"["X-Remote-Extra-"]"#,
+            ),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    ));
+    let mut info = TlsInfo::default();
+    info.peer_certificates.push(certificate.to_vec());
+    (trust.expect("as a kube-apiserver writes it"), info)
+}
+
+/// A kubelet that was scraped twice: of each pod a container, and the node.
+fn measured(mut kubelet: TargetWriter) -> TargetWriter {
+    for round in [0_u32, 1] {
+        let at = NOW.minus(INTERVAL * (2 - round));
+        let cpu = 100.0 + 7.5 * f64::from(round);
+        let mut scrape = kubelet.begin(at);
+        let mut add = |metric: &str, labels: &[(&str, &str)], value: f64| {
+            let own = [(METRIC_NAME, metric), ("instance", NODE), ("node", NODE)];
+            let labels = Labels::new(own.iter().chain(labels).copied());
+            let added = scrape.add(&labels, value, Some(at));
+            added.expect("within the limits");
+        };
+        add("node_cpu_usage_seconds_total", &[], 2.0 * cpu);
+        add("node_memory_working_set_bytes", &[], 2e9);
+        for namespace in ["open", "closed"] {
+            for pod in pods(namespace) {
+                let labels = [("namespace", namespace), ("pod", pod), ("container", "c")];
+                add("container_cpu_usage_seconds_total", &labels, cpu);
+                add("container_memory_working_set_bytes", &labels, 1e8);
+                add("container_start_time_seconds", &labels, 1_795_000_000.0);
+            }
+        }
+        scrape.commit();
+    }
+    kubelet
+}
+
 impl Answer {
+    fn tells(&self, text: &str) -> bool {
+        let mut pieces = self.body.windows(text.len());
+        pieces.any(|it| it == text.as_bytes())
+    }
+
     fn is(&self, media_type: &str) -> bool {
         self.headers
             .get(CONTENT_TYPE)
@@ -278,9 +446,9 @@ impl Answer {
         }
         if self.is(PROTOBUF) {
             let unknown = self.unknown();
-            let is_list = unknown
-                .type_meta
-                .is_some_and(|it| it.kind == "MetricValueList");
+            let kind = unknown.type_meta.map(|it| it.kind).unwrap_or_default();
+            let is_list =
+                kind.ends_with("List") && kind != "APIResourceList" && kind != "APIGroupList";
             let list = is_list.then(|| List::decode(&*unknown.raw).expect("a list"));
             return list.map_or(0, |list| list.items.len());
         }

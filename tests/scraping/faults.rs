@@ -27,8 +27,8 @@ const QUICK: &str = "scrape_timeout: 90ms";
 const PATIENT: &str = "scrape_interval: 300ms, scrape_timeout: 300ms";
 
 /// An exporter that speaks for itself: `serve` has each connection, and its number.
-struct Raw {
-    address: String,
+pub(crate) struct Raw {
+    pub(crate) address: String,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
     server: JoinHandle<()>,
@@ -56,7 +56,7 @@ impl Raw {
     }
 
     /// Answers each request with these bytes and then `then`.
-    async fn answering<F: Future<Output = TcpStream> + Send + 'static>(
+    pub(crate) async fn answering<F: Future<Output = TcpStream> + Send + 'static>(
         head: impl Into<Vec<u8>>,
         then: impl Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -99,7 +99,7 @@ async fn request(stream: &mut TcpStream) -> bool {
     true
 }
 
-fn page(body: &[u8], headers: &str) -> Vec<u8> {
+pub(crate) fn page(body: &[u8], headers: &str) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n",
         body.len()

@@ -3,6 +3,7 @@
 
 mod exporter;
 mod faults;
+mod names;
 #[path = "../support/proc.rs"]
 #[expect(dead_code, reason = "how much CPU is of no interest here")]
 mod proc;

@@ -177,6 +177,23 @@ async fn one_connection_too_many_is_closed_until_another_ends() {
 }
 
 #[tokio::test]
+async fn one_address_does_not_take_the_places_of_others() {
+    let site = Site::start_with(Admission {
+        connections_of_address: 1,
+        ..Admission::default()
+    })
+    .await;
+    let greedy = site.client(None, true);
+    assert_eq!(site.get(&greedy, "/readyz", &[]).await.0, 200);
+    let refused = site.client(None, true).get(site.url("/readyz"));
+    assert!(refused.send().await.unwrap_err().is_connect());
+    assert_eq!(site.metrics.refused(Refusal::ConnectionsOfAddress), 1);
+    assert_eq!(site.metrics.refused(Refusal::Handshake), 0, "counted once");
+    let other = site.client_at("127.0.0.2", true);
+    assert_eq!(site.get(&other, "/readyz", &[]).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_drain_gives_notice_then_finishes_what_was_begun() {
     for http2 in [false, true] {
         let mut site = Site::start().await;

@@ -1,7 +1,7 @@
 //! A real server on loopback with certificates made for the test, a kube-apiserver that is faked, and its clients.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -179,12 +179,28 @@ impl Site {
         self.client_trusting(&self.serving_ca, identity, http2)
     }
 
+    /// One that calls from another address of loopback.
+    pub(crate) fn client_at(&self, address: &str, http2: bool) -> reqwest::Client {
+        let builder = self.builder(&self.serving_ca, None, http2);
+        let address = address.parse::<IpAddr>().unwrap();
+        builder.local_address(address).build().unwrap()
+    }
+
     pub(crate) fn client_trusting(
         &self,
         authority: &Authority,
         identity: Option<&Pair>,
         http2: bool,
     ) -> reqwest::Client {
+        self.builder(authority, identity, http2).build().unwrap()
+    }
+
+    fn builder(
+        &self,
+        authority: &Authority,
+        identity: Option<&Pair>,
+        http2: bool,
+    ) -> reqwest::ClientBuilder {
         let root = reqwest::Certificate::from_pem(authority.certificate().as_bytes()).unwrap();
         let mut builder = reqwest::Client::builder()
             .no_proxy()
@@ -198,7 +214,7 @@ impl Site {
         if !http2 {
             builder = builder.http1_only();
         }
-        builder.build().unwrap()
+        builder
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -2,8 +2,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 
 use super::*;
 use crate::api::path::{self, Target};
-use crate::api::tests::{everything, get};
-use crate::provider::fixture::METRIC;
+use crate::api::tests::{everything, get, over};
+use crate::provider::fixture::{METRIC, world_with_external};
 
 async fn json(router: &axum::Router, path: &str) -> Value {
     let (code, headers, body) = get(router, path, &[]).await;
@@ -17,6 +17,35 @@ async fn json(router: &axum::Router, path: &str) -> Value {
 
 fn group_versions() -> impl Iterator<Item = &'static str> {
     Version::ALL.into_iter().map(Version::group_version)
+}
+
+/// That of KEDA is not described twice.
+#[tokio::test]
+async fn external_metrics_are_described_only_where_there_are_rules_for_them_and_are_served_all_the_same()
+ {
+    let router = over(world_with_external("", ""), None);
+    let root = json(&router, "/openapi/v3").await;
+    let described = root["paths"].as_object().expect("an object").keys();
+    let described: Vec<&String> = described.collect();
+    assert_eq!(
+        described,
+        [
+            "apis/custom.metrics.k8s.io/v1beta1",
+            "apis/custom.metrics.k8s.io/v1beta2"
+        ]
+    );
+    let old = json(&router, "/openapi/v2").await;
+    let paths = old["paths"].as_object().expect("an object");
+    assert!(!paths.keys().any(|path| path.contains("external")));
+    let external = "external.metrics.k8s.io/v1beta1";
+    let (code, ..) = get(&router, &format!("/openapi/v3/apis/{external}"), &[]).await;
+    assert_eq!(code, StatusCode::NOT_FOUND);
+    let paths = json(&router, "/").await;
+    let paths = paths["paths"].to_string();
+    assert!(!paths.contains(&format!("/openapi/v3/apis/{external}")));
+    assert!(paths.contains(&format!("\"/apis/{external}\"")));
+    let served = json(&router, &format!("/apis/{external}")).await;
+    assert_eq!(served["resources"], json!([]));
 }
 
 #[tokio::test]
