@@ -19,6 +19,11 @@
 //! | 42 | the scale: a byte; the number in it: zigzag varint |
 //! | 43 | the eight bytes of the float |
 
+use smallvec::SmallVec;
+
+/// The bytes of a window. A few, which a value that seldom changes takes, need no memory of their own.
+pub(super) type Encoded = SmallVec<[u8; 16]>;
+
 /// How many decimal places are tried: a CPU counter has nine.
 const MOST_PLACES: u8 = 9;
 
@@ -118,7 +123,7 @@ fn number(value: f64, scale: u8) -> Option<i64> {
 /// Appends `value`, which follows `last`; what the next one is measured by. `run` is whether the last byte is a run, and
 /// becomes so.
 pub(super) fn append(
-    bytes: &mut Vec<u8>,
+    bytes: &mut Encoded,
     run: &mut bool,
     last: Value,
     value: f64,
@@ -185,7 +190,7 @@ fn differing(tail: &mut Tail, last: Value, value: f64) -> (u8, Value) {
 }
 
 /// Grows in small steps: most windows stay below a hundred bytes, and there are a million of them.
-fn push(bytes: &mut Vec<u8>, new: &[u8]) {
+fn push(bytes: &mut Encoded, new: &[u8]) {
     if bytes.capacity() - bytes.len() < new.len() {
         bytes.reserve_exact(new.len().max(16));
     }

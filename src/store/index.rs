@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::model::labels::{self, Label, Labels, METRIC_NAME};
 use crate::model::matcher::{MatchOp, Matcher};
 
@@ -38,8 +40,8 @@ struct Name {
 #[derive(Debug)]
 struct Set {
     labels: Arc<[Label]>,
-    /// Its series, sorted.
-    members: Vec<(NameId, SeriesId)>,
+    /// Its series, sorted. A container's set has two, which need no memory of their own.
+    members: SmallVec<[(NameId, SeriesId); 2]>,
 }
 
 /// Every series, by its metric's name and by each of its other labels' values.
@@ -171,7 +173,7 @@ impl Index {
             .collect();
         let id = self.sets.insert(|_| Set {
             labels: Arc::clone(&shared),
-            members: Vec::new(),
+            members: SmallVec::new(),
         });
         for (name, value) in shared.iter() {
             if let Some(ids) = self.by_label.get_mut(name).and_then(|it| it.get_mut(value)) {

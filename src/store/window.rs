@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
-use super::encoding::{self, Step, Value};
+use super::encoding::{self, Encoded, Step, Value};
 use super::rounds::Rounds;
 
 /// How much older than the last a sample must be for the clock to have been set back.
@@ -16,7 +16,7 @@ pub(super) const SET_BACK: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     /// The samples after the first.
-    bytes: Vec<u8>,
+    bytes: Encoded,
     first_value: f64,
     last_value: f64,
     last_time: Timestamp,
