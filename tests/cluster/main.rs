@@ -42,6 +42,7 @@ mod engines;
 mod fallback;
 mod hpa;
 mod installation;
+mod monitoring;
 mod owners;
 mod raw;
 mod reload;
