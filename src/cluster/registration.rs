@@ -32,6 +32,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// watch has the newer version in a moment.
 const PAUSE_AFTER_CONFLICT: Duration = Duration::from_millis(200);
 
+/// The time after which it is told again that another takes our CA out.
+const TOLD_FOR: Duration = Duration::from_secs(3600);
+
 /// A Service, as an APIService refers to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceName {
@@ -127,6 +130,8 @@ impl Registration {
                 link: self.link.clone(),
                 known: None,
                 said: None,
+                held: None,
+                robbed: None,
                 due: None,
                 rest_until: Instant::now(),
             };
@@ -147,6 +152,10 @@ struct One<'a> {
     /// As last seen; the outer `None` until the first full list.
     known: Option<Option<APIService>>,
     said: Option<Standing>,
+    /// The CA of ours that it was last seen to trust.
+    held: Option<Vec<u8>>,
+    /// When it was last told that another took that out.
+    robbed: Option<Instant>,
     /// When to patch, if there is a reason to.
     due: Option<Instant>,
     /// Not to patch before then.
@@ -187,6 +196,7 @@ impl One<'_> {
         let Some(standing) = self.standing() else {
             return;
         };
+        self.watch_over(&standing);
         self.due = match standing {
             Standing::Differs(_) => Some(self.rest_until),
             _ => None,
@@ -205,10 +215,32 @@ impl One<'_> {
             Standing::Foreign(owner) => {
                 warn!(%apiservice, %owner, ours = %self.service, "APIService belongs to another Service; left alone");
             }
+            // While another takes it out again and again, that is no news.
+            Standing::Current if self.told_of_robbery() => {}
             Standing::Current => info!(%apiservice, "APIService trusts our CA"),
             Standing::Differs(_) => {}
         }
         self.said = Some(standing);
+    }
+
+    /// Tells of another program that takes our CA out again, lest the two do so for ever and nobody knows why nothing answers.
+    fn watch_over(&mut self, standing: &Standing) {
+        let ca = self.link.ca.borrow().clone();
+        if *standing == Standing::Current {
+            self.held = ca;
+            return;
+        }
+        let taken = self.held.take().is_some_and(|held| Some(held) == ca);
+        if taken && !self.told_of_robbery() && matches!(standing, Standing::Differs(_)) {
+            let found = self.known.iter().flatten().next();
+            let by = found.and_then(writer).unwrap_or("unknown");
+            warn!(apiservice = self.name, %by, "another program took our CA out of the caBundle; it is put back, and kube-apiserver cannot call us until then. KEDA's operator does this unless it runs with --enable-apiservice-patching=false");
+            self.robbed = Some(Instant::now());
+        }
+    }
+
+    fn told_of_robbery(&self) -> bool {
+        self.robbed.is_some_and(|at| at.elapsed() < TOLD_FOR)
     }
 
     async fn patch(&mut self) {
@@ -274,6 +306,16 @@ fn owned<'a>(found: &'a APIService, ours: &ServiceName) -> Result<&'a APIService
         Some((_, owner)) => Err(owner.to_string()),
         None => Err("kube-apiserver itself".to_owned()),
     }
+}
+
+/// Who wrote the `caBundle`, as it named itself to kube-apiserver.
+fn writer(found: &APIService) -> Option<&str> {
+    let mut entries = found.metadata.managed_fields.iter().flatten();
+    let wrote = entries.find(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0["f:spec"].get("f:caBundle").is_some())
+    });
+    wrote?.manager.as_deref()
 }
 
 fn stand(found: Option<&APIService>, ours: &ServiceName, ca: &[u8], now: Timestamp) -> Standing {
@@ -372,6 +414,18 @@ mod tests {
             });
             assert_eq!(standing(old, &ca), Standing::Differs(wanted));
         }
+    }
+
+    #[test]
+    fn who_wrote_the_bundle_is_read_from_its_managed_fields() {
+        let mut object = object("adapter", json!({}));
+        object["metadata"]["managedFields"] = json!([
+            {"manager": "kubectl", "fieldsV1": {"f:spec": {"f:service": {}}}},
+            {"manager": "keda", "fieldsV1": {"f:spec": {"f:caBundle": {}}}},
+        ]);
+        let found: APIService = serde_json::from_value(object).expect("an APIService");
+        assert_eq!(writer(&found), Some("keda"));
+        assert_eq!(writer(&APIService::default()), None);
     }
 
     #[test]

@@ -190,6 +190,11 @@ impl Adapter {
         self.another(scene, arguments, port).await
     }
 
+    /// What it has logged lately.
+    pub(crate) fn log(&self) -> String {
+        self.process.tail(60)
+    }
+
     /// The port that it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.port

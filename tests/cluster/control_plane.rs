@@ -2,7 +2,7 @@
 //! the kubelet of two GPU nodes. Started once per test binary.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::pki::{Authority, Identity, token_signer};
 use crate::process::{Process, Workspace};
+use crate::programs::built;
 use crate::wait::{PATIENCE, eventually};
 
 /// The nodes, each with eight GPUs.
@@ -54,7 +55,7 @@ pub(crate) async fn control_plane() -> &'static ControlPlane {
 
 impl ControlPlane {
     async fn start() -> Self {
-        let programs = programs();
+        let programs = built("tests/controlplane/build.sh");
         let workspace = Workspace::create("cluster");
         let [etcd, peer, api, controllers, scheduler] = free_ports();
         let cluster_ca = Authority::new("cluster");
@@ -358,22 +359,6 @@ fn pem_to_der(pem: &str) -> Vec<u8> {
         .filter(|line| !line.starts_with("-----"))
         .collect();
     BASE64_STANDARD.decode(body).expect("PEM")
-}
-
-/// The folder of the programs, built now if they are not there yet (which takes minutes, and says so).
-fn programs() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/controlplane/build.sh");
-    let output = std::process::Command::new(&script)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("tests/controlplane/build.sh");
-    assert!(
-        output.status.success(),
-        "tests/controlplane/build.sh: {}",
-        output.status
-    );
-    let text = String::from_utf8(output.stdout).expect("a UTF-8 path");
-    PathBuf::from(text.trim())
 }
 
 /// Ports that were free a moment ago, all different.

@@ -60,7 +60,7 @@ async fn an_hpa_scales_on_a_metric_that_another_adapter_has() {
     // While the other is not there, that is what the HPA is told.
     let unreached = format!("the external fallback https://127.0.0.1:{theirs} cannot be reached");
     eventually("the reason in the HPA", PATIENCE, async || {
-        let told = condition(&scene).await?;
+        let told = condition(&scene, "worker").await?;
         told.contains(&unreached).then_some(()).ok_or(told)
     })
     .await;
@@ -108,7 +108,7 @@ async fn an_hpa_scales_on_a_metric_that_another_adapter_has() {
 
     drop(other);
     eventually("the reason again", PATIENCE, async || {
-        let told = condition(&scene).await?;
+        let told = condition(&scene, "worker").await?;
         told.contains(&unreached).then_some(()).ok_or(told)
     })
     .await;
@@ -121,7 +121,7 @@ async fn allow(scene: &Scene) {
     let name = "gpu-metrics-adapter-external-fallback";
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
-        "rules": [{"apiGroups": ["external.metrics.k8s.io"], "resources": ["*"], "verbs": ["get", "list"]}],
+        "rules": [{"apiGroups": ["external.metrics.k8s.io"], "resources": ["*"], "verbs": ["list"]}],
     });
     apply::<ClusterRole>(scene, name, role).await;
     let binding = json!({
@@ -143,8 +143,9 @@ where
         .expect("applied");
 }
 
-async fn condition(scene: &Scene) -> Result<String, String> {
-    let hpa = scene.api::<HorizontalPodAutoscaler>().get("worker").await;
+/// What an HPA says of itself.
+pub(crate) async fn condition(scene: &Scene, name: &str) -> Result<String, String> {
+    let hpa = scene.api::<HorizontalPodAutoscaler>().get(name).await;
     let status = hpa.map_err(|error| error.to_string())?.status;
     let conditions = status.and_then(|status| status.conditions);
     let conditions = conditions.unwrap_or_default().into_iter();
