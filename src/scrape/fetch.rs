@@ -12,6 +12,7 @@ use http::header::{
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::{Body as _, Incoming};
+use parking_lot::Mutex;
 use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -48,12 +49,17 @@ pub(super) struct Fetcher {
     memory: Arc<Memory>,
 }
 
+/// The buffers of ordinary pages that are kept for the next ones, beside what pages in flight may hold: as many as are read at the same
+/// time by the few threads there are. One that is made anew for each page costs more than to read the page.
+const SPARE: usize = 4;
+
 /// What all pages in flight may hold together, in blocks: one half for ordinary pages, one for large ones. Any number of
 /// large pages that stall leave the ordinary ones their half.
 #[derive(Debug)]
 struct Memory {
     ordinary: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Memory {
@@ -62,7 +68,19 @@ impl Memory {
         Arc::new(Self {
             ordinary: half(blocks.div_ceil(2)),
             large: half(blocks / 2),
+            spare: Mutex::default(),
         })
+    }
+
+    /// Keeps the buffer of a page that is done, if it is one to be kept.
+    fn keep(&self, mut buffer: Vec<u8>) {
+        if (1..=ORDINARY).contains(&buffer.capacity()) {
+            buffer.clear();
+            let mut spare = self.spare.lock();
+            if spare.len() < SPARE {
+                spare.push(buffer);
+            }
+        }
     }
 
     fn of(&self, capacity: usize) -> &Arc<Semaphore> {
@@ -150,19 +168,23 @@ impl Fetcher {
         let mut kept = kept.filter(|it| it.serves(&tls));
         let mut url = target.url.clone();
         for _ in 0..=REDIRECTS {
-            let request = request(target, &url, authorization(http).await?)?;
+            let authorization = authorization(http).await?;
             let reused = kept.is_some();
             let connection = match kept.take() {
                 Some(connection) => connection,
                 None => Connection::open(&url, &self.names, &tls, deadline).await?,
             };
             let mut exchange = connection.begin(expected).await?;
-            let sent = exchange.send(request.clone()).await;
+            let sent = exchange
+                .send(request(target, &url, authorization.clone())?)
+                .await;
             let response = match sent {
                 // The other end may have closed it while it was idle.
                 Err(error) if reused && is_stale(&error) => {
                     let connection = Connection::open(&url, &self.names, &tls, deadline).await?;
                     exchange = connection.begin(expected).await?;
+                    // Made anew: that is rare, and a copy for each scrape is dear.
+                    let request = request(target, &url, authorization)?;
                     exchange.send(request).await?
                 }
                 sent => sent?,
@@ -338,8 +360,17 @@ impl Body {
             Some(lease) if stays => lease.merge(more),
             _ => self.lease = Some(more),
         }
+        if self.bytes.capacity() == 0 && capacity <= ORDINARY {
+            self.bytes = self.memory.spare.lock().pop().unwrap_or_default();
+        }
         self.bytes.reserve_exact(capacity - self.bytes.len());
         Ok(())
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.memory.keep(std::mem::take(&mut self.bytes));
     }
 }
 

@@ -42,6 +42,8 @@ pub struct TargetWriter {
     free: Vec<Slot>,
     /// The slots of series that have ended and are still kept.
     ended: Vec<Slot>,
+    /// The series about the target, a few: each scrape has them, and finding them in the index would be a tenth of its work.
+    reported: Vec<(Labels, Slot)>,
     /// Counts scrapes.
     pub(super) round: u32,
 }
@@ -77,6 +79,7 @@ impl TargetWriter {
             series: Vec::new(),
             free: Vec::new(),
             ended: Vec::new(),
+            reported: Vec::new(),
             round: 0,
         }
     }
@@ -110,12 +113,14 @@ impl TargetWriter {
     /// Where a series is new and would pass a limit; those before it are written.
     pub fn report(&mut self, at: Timestamp, series: &[(Labels, f64)]) -> Result<(), LimitError> {
         for (labels, value) in series {
-            let slot = match self.lookup(labels) {
+            let known = self.reported.iter().find(|(known, _)| known == labels);
+            let slot = match known.map(|(_, slot)| *slot).or_else(|| self.lookup(labels)) {
                 Some(slot) => slot,
                 None => {
                     self.reserve()?;
                     let slot = self.take_slot();
                     self.insert(&[(slot, labels)], Life::Reported);
+                    self.reported.push((labels.clone(), slot));
                     slot
                 }
             };
