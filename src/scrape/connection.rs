@@ -61,7 +61,7 @@ pub(super) struct Exchange {
 enum Active {
     Http1 {
         requests: http1::SendRequest<Empty<Bytes>>,
-        driver: Driver,
+        driver: Box<Driver>,
     },
     Http2(Http2),
 }
@@ -146,9 +146,9 @@ impl Connection {
                 let size = expected.clamp(*BUFFER.start(), *BUFFER.end());
                 builder.read_buf_exact_size(Some(size));
                 let (requests, connection) = builder.handshake(stream).await?;
-                let driver = Driver {
+                let driver = Box::new(Driver {
                     connection: Some(connection),
-                };
+                });
                 Active::Http1 { requests, driver }
             }
             Protocol::Http2(http2) => Active::Http2(http2),

@@ -23,6 +23,8 @@ use crate::model::time::Timestamp;
 
 /// Most lines that wait to be written.
 const QUEUE: usize = 4096;
+/// Lines that wait are written together, up to about so many bytes: under load each would cost a call of the system otherwise.
+const TOGETHER: usize = 64 << 10;
 /// The longest text of a field, in bytes; clients choose most of them. Kubernetes' own names are shorter.
 const LONGEST: usize = 256;
 
@@ -149,13 +151,20 @@ impl Audit {
 /// Writes lines until nobody can send any more.
 fn write_all(mut queue: Receiver<String>, mut out: impl Write, lost: &Counter) {
     let mut broken = false;
-    while let Some(line) = queue.blocking_recv() {
-        let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    while let Some(mut lines) = queue.blocking_recv() {
+        let mut count = 1;
+        while lines.len() < TOGETHER
+            && let Ok(next) = queue.try_recv()
+        {
+            lines.push_str(&next);
+            count += 1;
+        }
+        let written = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
         match written {
             Ok(()) if broken => info!("audit log is written again"),
             Ok(()) => {}
             Err(ref error) => {
-                lost.inc();
+                lost.inc_by(count);
                 if !broken {
                     error!(%error, "audit log cannot be written; what is lost is counted");
                 }
