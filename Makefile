@@ -2,7 +2,7 @@
 # for Rust's linker, and make; `make test` also needs Go and VictoriaMetrics (a Debian package). Nothing is installed outside this folder but:
 #   - Rust crates into Cargo's own cache and target/,
 #   - for `make test`, Go modules into Go's own cache, and what is built from them into
-#     $XDG_CACHE_HOME/gpu-metrics-adapter (a Kubernetes control plane and a Prometheus; about 0.6 GB, built once, about
+#     $XDG_CACHE_HOME/gpu-metrics-adapter (a Kubernetes control plane, a Prometheus, and the kinds of Prometheus's operator; about 0.6 GB, built once, about
 #     fifteen minutes on two cores). `make keda` adds a KEDA to that: 0.3 GB, about ten minutes more.
 
 CARGO ?= cargo
