@@ -7,25 +7,11 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 version=v1.37.2 # The k8s.io/kubernetes version in go.mod: what the API server reports.
 
-if ! command -v go >/dev/null; then
-	echo "error: the cluster tests need the Go toolchain (1.26 or newer) to build a Kubernetes control plane, and 'go' is not on the PATH." >&2
-	echo "       Install Go from your package manager or from go.dev, then run this again." >&2
-	exit 1
-fi
-if ! grep -q "k8s.io/kubernetes $version\$" "$here/go.mod"; then
-	echo "error: $here/build.sh says Kubernetes $version and go.mod says something else; change both together." >&2
-	exit 1
-fi
+source "$here/../support/built.sh"
+need_go "the cluster tests"
+need_version k8s.io/kubernetes "$version"
 
-inputs=$(cat "$here/go.mod" "$here/go.sum" "$here/main.go" "$here/build.sh" <(go env GOVERSION GOOS GOARCH) | sha256sum | cut -c1-16)
-cache="${GPU_METRICS_ADAPTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gpu-metrics-adapter}"
-out="$cache/controlplane-$inputs"
-mkdir -p "$cache"
-
-# Two test runs at once must not build the same thing twice.
-exec 9>"$cache/controlplane.lock"
-flock 9
-if [ ! -e "$out/complete" ]; then
+if ! is_built controlplane go.mod go.sum main.go; then
 	echo "building the test control plane (Kubernetes $version, etcd, kwok) into $out; about ten minutes the first time" >&2
 	mkdir -p "$out"
 	cd "$here"

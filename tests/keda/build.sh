@@ -9,25 +9,11 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 version=v2.21.0 # The module's version in go.mod: what the programs say that they are.
 
-if ! command -v go >/dev/null; then
-	echo "error: the tests beside KEDA need the Go toolchain (1.26 or newer) to build it, and 'go' is not on the PATH." >&2
-	echo "       Install Go from your package manager or from go.dev, then run this again." >&2
-	exit 1
-fi
-if ! grep -q "github.com/kedacore/keda/v2 $version\( //.*\)\?\$" "$here/go.mod"; then
-	echo "error: $here/build.sh says KEDA $version and go.mod says something else; change both together." >&2
-	exit 1
-fi
+source "$here/../support/built.sh"
+need_go "the tests beside KEDA"
+need_version github.com/kedacore/keda/v2 "$version"
 
-inputs=$(cat "$here/go.mod" "$here/go.sum" "$here/build.sh" <(go env GOVERSION GOOS GOARCH) | sha256sum | cut -c1-16)
-cache="${GPU_METRICS_ADAPTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gpu-metrics-adapter}"
-out="$cache/keda-$inputs"
-mkdir -p "$cache"
-
-# Two test runs at once must not build the same thing twice.
-exec 9>"$cache/keda.lock"
-flock 9
-if [ ! -e "$out/complete" ]; then
+if ! is_built keda go.mod go.sum; then
 	echo "building KEDA $version into $out; about ten minutes the first time" >&2
 	rm -rf "$out"
 	mkdir -p "$out/source"

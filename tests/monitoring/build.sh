@@ -8,21 +8,10 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 types=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1
 
-if ! command -v go >/dev/null; then
-	echo "error: the test of manifests/monitoring needs the Go toolchain (1.26 or newer) to make its kinds, and 'go' is not on the PATH." >&2
-	echo "       Install Go from your package manager or from go.dev, then run this again." >&2
-	exit 1
-fi
+source "$here/../support/built.sh"
+need_go "the tests of manifests/monitoring"
 
-inputs=$(cat "$here/go.mod" "$here/go.sum" "$here/kinds.go" "$here/build.sh" <(go env GOVERSION GOOS GOARCH) | sha256sum | cut -c1-16)
-cache="${GPU_METRICS_ADAPTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gpu-metrics-adapter}"
-out="$cache/monitoring-$inputs"
-mkdir -p "$cache"
-
-# Two test runs at once must not make the same thing twice.
-exec 9>"$cache/monitoring.lock"
-flock 9
-if [ ! -e "$out/complete" ]; then
+if ! is_built monitoring go.mod go.sum kinds.go; then
 	echo "making the kinds of Prometheus's operator in $out; under a minute the first time" >&2
 	mkdir -p "$out"
 	cd "$here"

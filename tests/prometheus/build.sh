@@ -8,25 +8,11 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 version=3.14.0 # What the server reports.
 module_version=v0.314.0 # The same release as a Go module, in go.mod.
 
-if ! command -v go >/dev/null; then
-	echo "error: the PromQL tests need the Go toolchain (1.26 or newer) to build a Prometheus, and 'go' is not on the PATH." >&2
-	echo "       Install Go from your package manager or from go.dev, then run this again." >&2
-	exit 1
-fi
-if ! grep -q "github.com/prometheus/prometheus $module_version\( //.*\)\?\$" "$here/go.mod"; then
-	echo "error: $here/build.sh says Prometheus $module_version and go.mod says something else; change both together." >&2
-	exit 1
-fi
+source "$here/../support/built.sh"
+need_go "the PromQL tests"
+need_version github.com/prometheus/prometheus "$module_version"
 
-inputs=$(cat "$here/go.mod" "$here/go.sum" "$here/build.sh" <(go env GOVERSION GOOS GOARCH) | sha256sum | cut -c1-16)
-cache="${GPU_METRICS_ADAPTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gpu-metrics-adapter}"
-out="$cache/prometheus-$inputs"
-mkdir -p "$cache"
-
-# Two test runs at once must not build the same thing twice.
-exec 9>"$cache/prometheus.lock"
-flock 9
-if [ ! -e "$out/complete" ]; then
+if ! is_built prometheus go.mod go.sum; then
 	echo "building Prometheus $version and promtool into $out; about five minutes the first time" >&2
 	mkdir -p "$out"
 	cd "$here"
