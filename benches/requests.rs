@@ -174,7 +174,7 @@ async fn serve(Variant { backend, audited }: Variant) {
     authenticator.set_trust(Trust::from_config_map(&trust).expect("trust"));
     let (chain, private) = (serving.certificate.as_bytes(), serving.key.as_bytes());
     let metrics = ServerMetrics::default();
-    let log = tempfile(audited);
+    let log = audited.then(log_file);
     let audit = log.as_ref().map(|file| {
         let log = AuditLog::File(file.clone());
         Audit::open(&log, &metrics).expect("a file")
@@ -220,10 +220,10 @@ async fn serve(Variant { backend, audited }: Variant) {
     }
 }
 
-/// A file of this process's own for the log, where there is to be one.
-fn tempfile(wanted: bool) -> Option<PathBuf> {
+/// A file of this process's own for the log.
+fn log_file() -> PathBuf {
     let name = format!("gpu-metrics-adapter-audit-{}", std::process::id());
-    wanted.then(|| std::env::temp_dir().join(name))
+    std::env::temp_dir().join(name)
 }
 
 fn pod(index: usize) -> String {

@@ -235,7 +235,7 @@ impl Rooms {
             })
         };
         let lookups = caches().flat_map(|(engine, cache)| {
-            [("hit", cache.hits), ("miss", cache.misses)].map(|(outcome, count)| {
+            cache.outcomes().map(|(outcome, count)| {
                 let labels = [
                     ("engine", engine),
                     ("cache", cache.name),

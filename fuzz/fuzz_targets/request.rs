@@ -3,6 +3,7 @@
 #![no_main]
 
 #[path = "../../tests/requests/world.rs"]
+#[expect(dead_code, reason = "it asks for nothing that it knows")]
 mod world;
 
 use libfuzzer_sys::fuzz_target;

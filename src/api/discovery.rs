@@ -67,11 +67,11 @@ impl Discovery {
         // (`kube-aggregator/pkg/controllers/openapiv3/aggregator/aggregator.go`). The group itself is there all the same: an
         // APIService that points here has to have an answer.
         let describes_external = api.provider.has_external_metrics() || api.fallback.is_some();
-        let described = served(api.resources.is_some())
+        let resource_metrics = api.resources.is_some();
+        let described = served(resource_metrics)
             .flat_map(|(_, versions)| versions.iter().copied())
             .filter(|version| describes_external || *version != Version::ExternalV1Beta1);
         let openapi = OpenApi::new(described, &external);
-        let resource_metrics = api.resources.is_some();
         let documents = Documents::new(catalog, theirs, &external, resource_metrics, openapi);
         let documents = Arc::new(documents);
         self.kept.store(Some(Arc::clone(&documents)));

@@ -70,7 +70,7 @@ impl Collector for Caches {
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family = encoder.encode_descriptor("cache_lookups", help, None, kind)?;
         for cache in &caches {
-            for (outcome, count) in [("hit", cache.hits), ("miss", cache.misses)] {
+            for (outcome, count) in cache.outcomes() {
                 let labels = [("cache", cache.name), ("outcome", outcome)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }

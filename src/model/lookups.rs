@@ -39,3 +39,10 @@ pub struct CacheState {
     /// About how many entries it has.
     pub entries: u64,
 }
+
+impl CacheState {
+    /// What became of lookups, as metrics name it.
+    pub fn outcomes(&self) -> [(&'static str, u64); 2] {
+        [("hit", self.hits), ("miss", self.misses)]
+    }
+}

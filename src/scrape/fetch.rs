@@ -108,11 +108,10 @@ impl Page {
 impl Fetcher {
     pub(super) fn new(limits: &ScrapeLimits) -> Self {
         let blocks = usize::try_from(limits.buffers).unwrap_or(usize::MAX) / BLOCK;
-        let memory = Memory::new(blocks);
         Self {
             clients: Clients::default(),
             names: Names::default(),
-            memory,
+            memory: Memory::new(blocks),
         }
     }
 
@@ -168,24 +167,21 @@ impl Fetcher {
         let mut kept = kept.filter(|it| it.serves(&tls));
         let mut url = target.url.clone();
         for _ in 0..=REDIRECTS {
-            let authorization = authorization(http).await?;
+            let request = async || request(target, &url, authorization(http).await?);
             let reused = kept.is_some();
             let connection = match kept.take() {
                 Some(connection) => connection,
                 None => Connection::open(&url, &self.names, &tls, deadline).await?,
             };
             let mut exchange = connection.begin(expected).await?;
-            let sent = exchange
-                .send(request(target, &url, authorization.clone())?)
-                .await;
+            let sent = exchange.send(request().await?).await;
             let response = match sent {
                 // The other end may have closed it while it was idle.
                 Err(error) if reused && is_stale(&error) => {
                     let connection = Connection::open(&url, &self.names, &tls, deadline).await?;
                     exchange = connection.begin(expected).await?;
                     // Made anew: that is rare, and a copy for each scrape is dear.
-                    let request = request(target, &url, authorization)?;
-                    exchange.send(request).await?
+                    exchange.send(request().await?).await?
                 }
                 sent => sent?,
             };

@@ -67,17 +67,14 @@ impl Names {
         let (turns, running) = (Arc::clone(&self.turns), Arc::clone(&self.running));
         let host = host.to_owned();
         tokio::spawn(async move {
-            let found = match turns.acquire_owned().await {
-                Ok(turn) => {
-                    let name = host.clone();
-                    let looked_up = spawn_blocking(move || {
-                        let _turn = turn;
-                        look_up(&name)
-                    });
-                    looked_up.await.ok()
-                }
-                Err(_) => None,
-            };
+            let turn = turns.acquire_owned().await;
+            let name = host.clone();
+            let looked_up = spawn_blocking(move || {
+                // Held until the lookup has ended, whoever still waits for it.
+                let _turn = turn;
+                look_up(&name)
+            });
+            let found = looked_up.await.ok();
             running.lock().remove(&host);
             sender.send_replace(found);
         });

@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -102,7 +101,7 @@ struct Places {
 #[derive(Default)]
 struct Taken {
     in_all: usize,
-    by_address: HashMap<IpAddr, NonZeroUsize>,
+    by_address: HashMap<IpAddr, usize>,
 }
 
 impl Places {
@@ -111,13 +110,12 @@ impl Places {
         if taken.in_all >= self.in_all {
             return Err(Refusal::Connections);
         }
-        let of_address = taken.by_address.get(&address).map_or(0, |it| it.get());
+        let of_address = taken.by_address.get(&address).copied().unwrap_or(0);
         if of_address >= self.of_address {
             return Err(Refusal::ConnectionsOfAddress);
         }
         taken.in_all += 1;
-        let more = NonZeroUsize::MIN.saturating_add(of_address);
-        taken.by_address.insert(address, more);
+        taken.by_address.insert(address, of_address + 1);
         drop(taken);
         Ok(Place {
             places: Arc::clone(self),
@@ -137,11 +135,9 @@ impl Drop for Place {
         let mut taken = self.places.taken.lock();
         taken.in_all -= 1;
         if let Entry::Occupied(mut of_address) = taken.by_address.entry(self.address) {
-            match NonZeroUsize::new(of_address.get().get() - 1) {
-                Some(left) => *of_address.get_mut() = left,
-                None => {
-                    of_address.remove();
-                }
+            *of_address.get_mut() -= 1;
+            if *of_address.get() == 0 {
+                of_address.remove();
             }
         }
     }

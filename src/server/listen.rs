@@ -1,6 +1,6 @@
 //! The listening socket: who gets a connection, on what terms, and how it ends.
 //!
-//! The one file that knows the HTTP server library.
+//! This file and [`super::door`] know the HTTP server library.
 
 use std::io;
 use std::net::SocketAddr;

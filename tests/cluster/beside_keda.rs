@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::adapter::{Adapter, NAME, NAMESPACE, get, token};
 use crate::exporter::Exporter;
-use crate::fallback::condition;
+use crate::fallback::{allow, told};
 use crate::keda::{HOST, Keda};
 use crate::scaled::{create_deployment, replicas_are};
 use crate::scene::Scene;
@@ -83,10 +83,10 @@ async fn kedas_hpas_scale_through_the_adapter_beside_our_own() {
     let url = format!("https://127.0.0.1:{}", keda.port);
     drop(operator);
     exporter.show(page(2, 2));
-    told(&scene, &format!("{url} does not answer")).await;
+    told(&scene, "theirs", &format!("{url} does not answer")).await;
     replicas_become(&scene, [2, 1]).await;
     drop(server);
-    told(&scene, &format!("{url} cannot be reached")).await;
+    told(&scene, "theirs", &format!("{url} cannot be reached")).await;
     let _operator = keda.operator(LEAVES_THE_APISERVICE).await;
     let _server = keda.metrics_server().await;
     replicas_become(&scene, [2, 2]).await;
@@ -135,24 +135,6 @@ async fn start_adapter(scene: &Scene, keda: &Keda<'_>) -> Adapter {
         "scrape: {{interval: 1s, presets: [dcgm-exporter], keep: all}}\nmaxAge: 5s\n{OURS}externalFallback:\n  url: https://127.0.0.1:{port}\n  tls_config: {{ca_file: {ca}, server_name: {HOST}}}\n  authorization: {{credentials_file: {token}}}\n"
     );
     Adapter::start_with_external(scene, &configuration, &[]).await
-}
-
-/// Lets the adapter ask KEDA, as the documentation says.
-async fn allow(scene: &Scene) {
-    let name = "gpu-metrics-adapter-fallback";
-    let role = format!("--clusterrole={name}");
-    let account = format!("--serviceaccount={NAMESPACE}:{NAME}");
-    let all = "--resource=*.external.metrics.k8s.io";
-    for command in [
-        ["clusterrole", name, "--verb=list", all],
-        ["clusterrolebinding", name, &role, &account],
-    ] {
-        let create = [&["create"], &command[..]].concat();
-        match scene.plane.kubectl(&create).await {
-            Err(error) if !error.contains("already exists") => panic!("{error}"),
-            _ => {}
-        }
-    }
 }
 
 /// The lengths of two queues: one that a rule of ours offers, and one that KEDA looks at.
@@ -215,15 +197,6 @@ async fn replicas_become(scene: &Scene, [ours, theirs]: [i32; 2]) {
     eventually(&what, LONG, async || {
         replicas_are(scene, "ours", ours).await?;
         replicas_are(scene, "theirs", theirs).await
-    })
-    .await;
-}
-
-/// Waits until KEDA's HPA says this.
-async fn told(scene: &Scene, what: &str) {
-    eventually(what, PATIENCE, async || {
-        let told = condition(scene, "theirs").await?;
-        told.contains(what).then_some(()).ok_or(told)
     })
     .await;
 }

@@ -1,10 +1,6 @@
 //! Two owners of external metrics in one cluster: what no rule offers here is had from the other.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::adapter::{Adapter, NAME, NAMESPACE, get, token};
@@ -59,11 +55,7 @@ async fn an_hpa_scales_on_a_metric_that_another_adapter_has() {
 
     // While the other is not there, that is what the HPA is told.
     let unreached = format!("the external fallback https://127.0.0.1:{theirs} cannot be reached");
-    eventually("the reason in the HPA", PATIENCE, async || {
-        let told = condition(&scene, "worker").await?;
-        told.contains(&unreached).then_some(()).ok_or(told)
-    })
-    .await;
+    told(&scene, "worker", &unreached).await;
     replicas_are(&scene, "worker", 1)
         .await
         .expect("nothing is known");
@@ -107,44 +99,40 @@ async fn an_hpa_scales_on_a_metric_that_another_adapter_has() {
     );
 
     drop(other);
-    eventually("the reason again", PATIENCE, async || {
-        let told = condition(&scene, "worker").await?;
-        told.contains(&unreached).then_some(()).ok_or(told)
-    })
-    .await;
+    told(&scene, "worker", &unreached).await;
     replicas_are(&scene, "worker", 3).await.expect("they stay");
     adapter.remove_external(&scene).await;
 }
 
-/// Lets the adapter ask the other, as an administrator would.
-async fn allow(scene: &Scene) {
-    let name = "gpu-metrics-adapter-external-fallback";
-    let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
-        "rules": [{"apiGroups": ["external.metrics.k8s.io"], "resources": ["*"], "verbs": ["list"]}],
-    });
-    apply::<ClusterRole>(scene, name, role).await;
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
-    });
-    apply::<ClusterRoleBinding>(scene, name, binding).await;
+/// Lets the adapter ask the other, as the documentation says.
+pub(crate) async fn allow(scene: &Scene) {
+    let name = "gpu-metrics-adapter-fallback";
+    let role = format!("--clusterrole={name}");
+    let account = format!("--serviceaccount={NAMESPACE}:{NAME}");
+    let all = "--resource=*.external.metrics.k8s.io";
+    for command in [
+        ["clusterrole", name, "--verb=list", all],
+        ["clusterrolebinding", name, &role, &account],
+    ] {
+        let create = [&["create"], &command[..]].concat();
+        match scene.plane.kubectl(&create).await {
+            Err(error) if !error.contains("already exists") => panic!("{error}"),
+            _ => {}
+        }
+    }
 }
 
-async fn apply<K>(scene: &Scene, name: &str, object: Value)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
-{
-    let params = PatchParams::apply("test").force();
-    Api::<K>::all(scene.client.clone())
-        .patch(name, &params, &Patch::Apply(object))
-        .await
-        .expect("applied");
+/// Waits until an HPA says this.
+pub(crate) async fn told(scene: &Scene, name: &str, what: &str) {
+    eventually(what, PATIENCE, async || {
+        let told = condition(scene, name).await?;
+        told.contains(what).then_some(()).ok_or(told)
+    })
+    .await;
 }
 
 /// What an HPA says of itself.
-pub(crate) async fn condition(scene: &Scene, name: &str) -> Result<String, String> {
+async fn condition(scene: &Scene, name: &str) -> Result<String, String> {
     let hpa = scene.api::<HorizontalPodAutoscaler>().get(name).await;
     let status = hpa.map_err(|error| error.to_string())?.status;
     let conditions = status.and_then(|status| status.conditions);

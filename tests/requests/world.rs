@@ -296,7 +296,6 @@ impl World {
     }
 
     /// The code of a request as the front proxy passes it on.
-    #[allow(dead_code, reason = "the fuzz target has no use for it")]
     pub(crate) fn proxied(&self, text: &str) -> Option<u16> {
         let (method, uri, headers) = read(text)?;
         Some(self.check_proxied(&method, &uri, &headers, text))
