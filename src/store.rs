@@ -7,18 +7,18 @@
 //! A scrape that brings nothing new takes only its target's lock, for as long as it takes to append its samples. Series
 //! that come or go take the index by the few hundred, so that no reader waits for a flood of them.
 //!
-//! A million series must fit: what they have in common (labels, the times of scrapes) is kept once, and samples are
-//! [encoded](encoding).
+//! A million series must fit: what they have in common (labels, the times of scrapes) is kept once, and what a scrape brings
+//! is [encoded](encoding) into one [column].
 
+mod column;
 mod encoding;
+mod history;
 mod ids;
 mod index;
 mod limits;
 mod metadata;
-mod rounds;
 mod samples;
 mod scrape;
-mod window;
 mod writer;
 
 pub use limits::{LimitError, Limits};
@@ -39,9 +39,8 @@ use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
+use history::History;
 use index::{Entry, Index, SeriesId};
-use rounds::Rounds;
-use window::Window;
 
 /// All series of all targets.
 #[derive(Debug)]
@@ -65,9 +64,8 @@ struct Block {
 
 #[derive(Debug, Default)]
 struct BlockState {
-    rounds: Rounds,
     /// By slot. A series without a sample is not there yet.
-    windows: Vec<Window>,
+    history: History,
     health: Health,
     /// Whether its writer is gone, and its series with it.
     gone: bool,
@@ -76,8 +74,8 @@ struct BlockState {
 impl BlockState {
     fn samples(&self, entry: &Entry) -> Samples<'_> {
         Samples {
-            window: &self.windows[entry.slot as usize],
-            rounds: &self.rounds,
+            history: &self.history,
+            slot: entry.slot,
         }
     }
 }

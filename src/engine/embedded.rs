@@ -396,7 +396,7 @@ mod tests {
                 object: None,
                 interval: Duration::from_secs(15),
             });
-            writer.failed(Timestamp::from_millis(1), "connection refused");
+            writer.failed(Timestamp::from_millis(1), "connection refused", &[]);
             writer
         };
         let mut writers: Vec<_> = (0..9)

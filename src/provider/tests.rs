@@ -128,8 +128,8 @@ async fn an_answer_carries_the_oldest_samples_time() {
 async fn while_the_exporter_is_down_the_text_names_it_and_since_when() {
     let mut world = world("");
     world.scrape(at(0), &[("qwen-a", "0", 95.0)]);
-    world.target.failed(at(15), "connection refused");
-    world.target.failed(at(30), "connection refused");
+    world.target.failed(at(15), "connection refused", &[]);
+    world.target.failed(at(30), "connection refused", &[]);
     assert!(
         world.ask(&question("app=qwen"), at(44)).await.is_ok(),
         "the last value counts until its age limit"
@@ -158,7 +158,7 @@ async fn a_metric_that_was_never_seen_is_explained() {
         "the server could not find the metric DCGM_CUSTOM_PROCESS_SM_UTIL for pods: rules[0] would offer it and none of \
          its series is there; all 1 scrape targets answer and none shows it"
     );
-    world.target.failed(at(0), "connection refused");
+    world.target.failed(at(0), "connection refused", &[]);
     let down = world
         .ask(&question("app=qwen"), at(1))
         .await
@@ -526,7 +526,7 @@ async fn a_deployment_is_answered_for_by_its_pods_as_the_rule_has_it() {
         "no value of DCGM_CUSTOM_PROCESS_SM_UTIL for deployments nobody in namespace default: \
          no label of its series names deployments, and no pod is controlled by them"
     );
-    world.target.failed(at(15), "connection refused");
+    world.target.failed(at(15), "connection refused", &[]);
     let stale = world.ask(&of_deployment("qwen"), at(60)).await;
     let stale = stale.expect_err("too old");
     assert!(stale.contains("is down since"), "{stale}");

@@ -34,13 +34,15 @@ pub(super) struct Ingested {
     pub(super) dropped: BTreeMap<&'static str, u64>,
 }
 
-/// Writes a page of `target`, scraped at `at`, whole or not at all.
+/// Writes a page of `target`, scraped at `at`, whole or not at all; with it the series about the target, which `about` gives for
+/// the number of the page's samples.
 ///
 /// # Errors
 /// Where nothing of the page may be kept. What became of its lines is told all the same.
-pub(super) fn ingest(
+pub(super) fn ingest<'a>(
     page: &Page,
     at: Timestamp,
+    about: impl FnOnce(u64) -> [(&'a Labels, f64); 3],
     target: &Target,
     kept: &KeptMetrics,
     metadata: Option<&MetadataIndex>,
@@ -62,7 +64,7 @@ pub(super) fn ingest(
     let report = parse(page.bytes(), page.format, &mut sink);
     let verdict = sink.verdict(&report);
     if verdict.is_ok() {
-        sink.scrape.commit();
+        sink.scrape.commit_with(&about(report.samples));
         sink.known.end();
     } else {
         drop(sink.scrape);

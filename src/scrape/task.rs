@@ -112,6 +112,7 @@ impl Task {
             .fetch(&self.target, &mut self.connection, self.expected);
         let fetched = Box::pin(fetch).await;
         let took = started.elapsed();
+        let about = &self.about;
         let mut size = 0;
         let (page, result) = match &fetched {
             Ok(page) => {
@@ -126,6 +127,7 @@ impl Task {
                 let page = ingest(
                     page,
                     at,
+                    |samples| values(about, true, took, samples),
                     &self.target,
                     &self.kept,
                     self.describe.then_some(&*shared.metadata),
@@ -139,26 +141,12 @@ impl Task {
         };
         drop(fetched);
         if let Err(error) = &result {
-            self.writer.failed(at, &error.to_string());
+            let about = values(about, false, took, page.report.samples);
+            self.writer.failed(at, &error.to_string(), &about);
         }
-        self.report(at, took, &page, result.is_ok());
         self.log(&page, &result);
         shared.statistics.scraped(took, size, &page, &result);
         result.is_ok().then_some(at)
-    }
-
-    /// Writes the series about the target.
-    fn report(&mut self, at: Timestamp, took: Duration, page: &Ingested, up: bool) {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a page has less than 2^53 samples"
-        )]
-        let samples = page.report.samples as f64;
-        let values = [f64::from(u8::from(up)), took.as_secs_f64(), samples];
-        let about = self.about.iter().cloned();
-        let series: Vec<_> = about.zip(values).collect();
-        // Where these three find no room, neither do the page's series, of which the log tells.
-        let _ = self.writer.report(at, &series);
     }
 
     /// Says what changed, within the target's span; the counters carry the rest.
@@ -192,6 +180,21 @@ impl Task {
         }
         health.limited = over > 0;
     }
+}
+
+/// The values of the series about a target, after a scrape that took so long and whose page had so many samples.
+fn values(about: &[Labels; 3], up: bool, took: Duration, samples: u64) -> [(&Labels, f64); 3] {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a page has less than 2^53 samples"
+    )]
+    let samples = samples as f64;
+    let [is_up, duration, scraped] = about;
+    [
+        (is_up, f64::from(u8::from(up))),
+        (duration, took.as_secs_f64()),
+        (scraped, samples),
+    ]
 }
 
 /// When `target` is scraped from now on, `delay` later than at once.

@@ -414,7 +414,7 @@ impl Index {
         for group in entries.chunk_by(|a, b| Arc::ptr_eq(&a.block, &b.block)) {
             let block = &group[0].block;
             let state = &*block.state.read();
-            let is_there = |entry: &&Entry| !state.windows[entry.slot as usize].is_empty();
+            let is_there = |entry: &&Entry| state.history.has(entry.slot);
             if state.gone {
                 continue;
             }

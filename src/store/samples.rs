@@ -3,14 +3,14 @@
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
-use super::rounds::Rounds;
-use super::window::Window;
+use super::Slot;
+use super::history::History;
 
 /// The samples of one series while its target is locked. A stale marker among them ends what is before it.
 #[derive(Clone, Copy, Debug)]
 pub struct Samples<'a> {
-    pub(super) window: &'a Window,
-    pub(super) rounds: &'a Rounds,
+    pub(super) history: &'a History,
+    pub(super) slot: Slot,
 }
 
 impl Samples<'_> {
@@ -18,48 +18,37 @@ impl Samples<'_> {
     /// `at`, as for a question about now.
     #[inline]
     pub fn latest(&self, at: Timestamp) -> Option<Sample> {
-        let last = self.window.last()?;
-        if last.timestamp <= at {
-            return Some(last);
+        let newest = self.history.newest(self.slot)?;
+        if newest.timestamp <= at {
+            return Some(newest);
         }
-        let mut latest = None;
-        self.window.each(self.rounds, Timestamp::MIN, |sample| {
-            if sample.timestamp <= at {
-                latest = Some(sample);
-            }
-        });
-        latest
+        self.backwards().find(|sample| sample.timestamp <= at)
     }
 
     /// The time of the newest that is a value.
     pub fn newest(&self) -> Option<Timestamp> {
-        let last = self.window.last()?;
-        if !last.is_stale_marker() {
-            return Some(last.timestamp);
-        }
-        let mut newest = None;
-        self.window.each(self.rounds, Timestamp::MIN, |sample| {
-            if !sample.is_stale_marker() {
-                newest = Some(sample.timestamp);
-            }
-        });
-        newest
+        let value = self.backwards().find(|sample| !sample.is_stale_marker());
+        value.map(|sample| sample.timestamp)
     }
 
     /// Appends to `into` those later than `after` and not later than `until`, oldest first.
     pub fn between(&self, after: Timestamp, until: Timestamp, into: &mut Vec<Sample>) {
-        self.window.each(self.rounds, after, |sample| {
-            if sample.timestamp <= until {
-                into.push(sample);
-            }
-        });
+        let start = into.len();
+        let newer = self
+            .backwards()
+            .take_while(|sample| sample.timestamp > after);
+        into.extend(newer.filter(|sample| sample.timestamp <= until));
+        into[start..].reverse();
     }
 
     /// All of them, oldest first.
     pub fn to_vec(&self) -> Vec<Sample> {
-        let mut samples = Vec::new();
-        self.window
-            .each(self.rounds, Timestamp::MIN, |sample| samples.push(sample));
+        let mut samples: Vec<Sample> = self.backwards().collect();
+        samples.reverse();
         samples
+    }
+
+    fn backwards(&self) -> impl Iterator<Item = Sample> {
+        self.history.backwards(self.slot)
     }
 }

@@ -85,20 +85,26 @@ impl<'a> Scrape<'a> {
         let Some(held) = self.writer.series.get_mut(slot as usize) else {
             return false;
         };
-        let is_first = held.seen != round && held.state != Life::Reported;
+        let is_first = held.seen != round && held.state != Life::About;
         held.seen = round;
         is_first
     }
 
     /// Makes the scrape visible, whole, and ends the target's series that it did not contain.
-    pub fn commit(mut self) {
+    pub fn commit(self) {
+        self.commit_with(&[]);
+    }
+
+    /// As [`Scrape::commit`], with the values of series *about* the target: [`TargetWriter::failed`].
+    pub fn commit_with(mut self, about: &[(&Labels, f64)]) {
         self.committed = true;
         let writer = &mut *self.writer;
         if !self.new.is_empty() {
             let new: Vec<(Slot, &Labels)> = self.new.iter().map(|(it, slot)| (*slot, it)).collect();
             writer.insert(&new, Life::Live);
         }
-        writer.finish(self.at, &self.samples);
+        writer.add_about(self.at, about, &mut self.samples);
+        writer.finish(self.at, &mut self.samples);
     }
 }
 

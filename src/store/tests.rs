@@ -109,8 +109,8 @@ fn a_failed_scrape_ends_nothing_and_says_since_when() {
     let mut writer = store.register(info("a"));
     let x = series("m", "x");
     scrape(&mut writer, at(0), &[(&x, 1.0)]);
-    writer.failed(at(15), "connection refused");
-    writer.failed(at(30), "answered 500");
+    writer.failed(at(15), "connection refused", &[]);
+    writer.failed(at(30), "answered 500", &[]);
     assert_eq!(read(&store, "m"), [("x".into(), vec![Some(1.0)])]);
     let status = &store.origins(&[Matcher::equal(METRIC_NAME, "m")])[0];
     assert_eq!(status.id, writer.id());
@@ -243,17 +243,33 @@ fn windows_are_bounded_in_time_and_number_and_ignore_old_points() {
 fn what_is_reported_about_a_target_outlives_its_scrapes() {
     let store = Store::new(Limits::default());
     let mut writer = store.register(info("a"));
-    let up = series("up", "");
-    writer
-        .report(at(0), &[(up.clone(), 1.0)])
-        .expect("within the limits");
-    scrape(&mut writer, at(0), &[(&series("m", "x"), 1.0)]);
-    scrape(&mut writer, at(15), &[(&series("m", "x"), 1.0)]);
-    writer.report(at(15), &[(up, 0.0)]).expect("known");
+    let (up, x) = (series("up", ""), series("m", "x"));
+    let mut first = writer.begin(at(0));
+    first.add(&x, 1.0, None).expect("within the limits");
+    first.commit_with(&[(&up, 1.0)]);
+    scrape(&mut writer, at(15), &[(&x, 1.0)]);
+    writer.failed(at(30), "answered 500", &[(&up, 0.0)]);
     assert_eq!(
         read(&store, "up"),
         [(String::new(), vec![Some(1.0), Some(0.0)])]
     );
+}
+
+#[test]
+fn what_is_reported_about_a_target_comes_before_what_its_page_says_of_it() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let (up, x) = (series("up", ""), series("m", "x"));
+    for round in 0..3 {
+        let mut scrape = writer.begin(at(15 * round));
+        scrape.add(&up, 7.0, None).expect("within the limits");
+        scrape.add(&x, 1.0, None).expect("within the limits");
+        scrape.commit_with(&[(&up, 1.0)]);
+    }
+    // Of two in one scrape the first counts; that it is the target's own is known after it.
+    let values = vec![Some(7.0), Some(1.0), Some(1.0)];
+    assert_eq!(read(&store, "up"), [(String::new(), values)]);
+    assert_eq!(store.series_count(), 2);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::model::time::Timestamp;
 
 use super::index::SeriesId;
 use super::scrape::Scrape;
-use super::window::Window;
 use super::{Block, Down, Health, LimitError, Store};
 
 /// Most series that appear or go while the index is locked once: readers wait for no more than these.
@@ -43,7 +42,7 @@ pub struct TargetWriter {
     /// The slots of series that have ended and are still kept.
     ended: Vec<Slot>,
     /// The series about the target, a few: each scrape has them, and finding them in the index would be a tenth of its work.
-    reported: Vec<(Labels, Slot)>,
+    about: Vec<(Labels, Slot)>,
     /// Counts scrapes.
     pub(super) round: u32,
 }
@@ -66,8 +65,8 @@ pub(super) enum Life {
     Live,
     /// One that left the page.
     Ended,
-    /// One written by [`TargetWriter::report`]: about the target, not from its page.
-    Reported,
+    /// One about the target, not from its page.
+    About,
 }
 
 impl TargetWriter {
@@ -79,7 +78,7 @@ impl TargetWriter {
             series: Vec::new(),
             free: Vec::new(),
             ended: Vec::new(),
-            reported: Vec::new(),
+            about: Vec::new(),
             round: 0,
         }
     }
@@ -97,38 +96,61 @@ impl TargetWriter {
 
     /// Notes that the scrape begun at `at` failed, and why; the text is for users and has no credentials.
     /// The target's series keep their last samples: the age limit of whoever reads them decides how long they count.
-    pub fn failed(&mut self, at: Timestamp, reason: &str) {
-        let health = &mut self.block.state.write().health;
-        let since = health.down.as_ref().map_or(at, |down| down.since);
-        health.down = Some(Down {
+    ///
+    /// `about` are the values of series *about* the target, such as `up`, which a failed scrape has as well as a good one. They
+    /// do not end with a scrape that does not contain them, and they do not count as its content. Those that are new and would
+    /// pass a limit are left out.
+    pub fn failed(&mut self, at: Timestamp, reason: &str, about: &[(&Labels, f64)]) {
+        let mut samples = Vec::with_capacity(about.len());
+        self.add_about(at, about, &mut samples);
+        samples.sort_unstable_by_key(|(slot, _)| *slot);
+        let state = &mut *self.block.state.write();
+        let since = state.health.down.as_ref().map_or(at, |down| down.since);
+        state.health.down = Some(Down {
             since,
             reason: reason.to_owned(),
         });
+        let limits = self.store.limits.load();
+        state.history.append(at, &limits, &samples);
     }
 
-    /// Writes series *about* the target, such as `up`, which a failed scrape has too. They do not end with a scrape that
-    /// does not contain them, and they do not count as its content.
-    ///
-    /// # Errors
-    /// Where a series is new and would pass a limit; those before it are written.
-    pub fn report(&mut self, at: Timestamp, series: &[(Labels, f64)]) -> Result<(), LimitError> {
-        for (labels, value) in series {
-            let known = self.reported.iter().find(|(known, _)| known == labels);
-            let slot = match known.map(|(_, slot)| *slot).or_else(|| self.lookup(labels)) {
-                Some(slot) => slot,
-                None => {
-                    self.reserve()?;
-                    let slot = self.take_slot();
-                    self.insert(&[(slot, labels)], Life::Reported);
-                    self.reported.push((labels.clone(), slot));
-                    slot
-                }
+    /// Adds the values of series about the target to `samples`.
+    pub(super) fn add_about(
+        &mut self,
+        at: Timestamp,
+        about: &[(&Labels, f64)],
+        samples: &mut Vec<(Slot, Sample)>,
+    ) {
+        for (labels, value) in about {
+            let known = self.about.iter().find(|(known, _)| known == *labels);
+            let slot = match known {
+                Some((_, slot)) => Some(*slot),
+                None => self.know_about(labels, samples),
             };
-            let state = &mut *self.block.state.write();
-            let round = state.rounds.at(at, &self.store.limits.load());
-            state.windows[slot as usize].push(&state.rounds, round, Sample::new(at, *value));
+            let sample = Sample::new(at, *value);
+            samples.extend(slot.map(|slot| (slot, sample)));
         }
-        Ok(())
+    }
+
+    /// The slot of a series about the target, from now on; `None` where there is no room for it, or `samples` have one of it.
+    fn know_about(&mut self, labels: &Labels, samples: &[(Slot, Sample)]) -> Option<Slot> {
+        // The page may have it too.
+        let of_page = self.lookup(labels);
+        let slot = match of_page {
+            Some(slot) => {
+                self.series[slot as usize].state = Life::About;
+                slot
+            }
+            None => {
+                self.reserve().ok()?;
+                let slot = self.take_slot();
+                self.insert(&[(slot, labels)], Life::About);
+                slot
+            }
+        };
+        self.about.push((labels.clone(), slot));
+        let is_new = samples.iter().all(|(other, _)| *other != slot);
+        is_new.then_some(slot)
     }
 
     /// The slot of the series with these labels.
@@ -172,10 +194,8 @@ impl TargetWriter {
     pub(super) fn insert(&mut self, new: &[(Slot, &Labels)], state: Life) {
         let slots = self.series.len();
         {
-            let windows = &mut self.block.state.write().windows;
-            let more = slots.saturating_sub(windows.len());
-            windows.reserve_exact(more);
-            windows.resize_with(slots.max(windows.len()), Window::default);
+            let state = &mut self.block.state.write();
+            state.history.reserve(slots);
         }
         for batch in new.chunks(BATCH) {
             let mut index = self.store.index.write();
@@ -192,29 +212,32 @@ impl TargetWriter {
 
     /// Makes the samples of the current scrape, begun at `at`, visible at once; ends the series that it did not contain, and
     /// removes those that ended longer ago than samples are kept.
-    pub(super) fn finish(&mut self, at: Timestamp, samples: &[(Slot, Sample)]) {
-        let horizon = at.minus(self.store.limits.load().retention);
+    pub(super) fn finish(&mut self, at: Timestamp, samples: &mut Vec<(Slot, Sample)>) {
+        let limits = self.store.limits.load();
+        let horizon = at.minus(limits.retention);
         let mut gone = Vec::new();
+        for (slot, _) in samples.iter() {
+            let held = &mut self.series[*slot as usize];
+            if held.state == Life::Ended {
+                held.state = Life::Live;
+            }
+        }
         {
             let state = &mut *self.block.state.write();
-            let round = state.rounds.at(at, &self.store.limits.load());
-            for (slot, sample) in samples {
-                let held = &mut self.series[*slot as usize];
-                if held.state == Life::Ended {
-                    held.state = Life::Live;
-                }
-                state.windows[*slot as usize].push(&state.rounds, round, *sample);
-            }
             for (slot, held) in (0..).zip(&mut self.series) {
                 if held.state == Life::Live && held.seen != self.round {
                     held.state = Life::Ended;
                     self.ended.push(slot);
-                    state.windows[slot as usize].end(&state.rounds, round, at);
+                    let end = state.history.end(slot, at);
+                    samples.extend(end.map(|end| (slot, end)));
                 }
             }
+            // Mostly they are so: a page has its series in the order in which they were first seen.
+            samples.sort_by_key(|(slot, _)| *slot);
+            state.history.append(at, &limits, samples);
             self.ended.retain(|slot| {
-                let window = &state.windows[*slot as usize];
-                let is_old = window.last().is_none_or(|end| end.timestamp <= horizon);
+                let newest = state.history.newest(*slot);
+                let is_old = newest.is_none_or(|end| end.timestamp <= horizon);
                 let is_ended = self.series[*slot as usize].state == Life::Ended;
                 if is_ended && is_old {
                     gone.push(*slot);
@@ -239,7 +262,7 @@ impl TargetWriter {
             index.remove(ids);
             let mut state = self.block.state.write();
             for slot in batch {
-                state.windows[*slot as usize].clear();
+                state.history.clear(*slot);
                 self.series[*slot as usize].state = Life::Free;
             }
         }

@@ -57,10 +57,9 @@ fn labels(name: &str, job: &str, instance: &str, pod: &str) -> Labels {
     ])
 }
 
-fn report(target: &mut TargetWriter, at: Timestamp, job: &str, instance: &str, up: f64) {
-    let series = [("up", up), ("scrape_duration_seconds", 0.025)];
-    let series = series.map(|(name, value)| (labels(name, job, instance, ""), value));
-    target.report(at, &series).unwrap();
+/// The series about a target.
+fn about(job: &str, instance: &str) -> [Labels; 2] {
+    ["up", "scrape_duration_seconds"].map(|name| labels(name, job, instance, ""))
 }
 
 impl Api {
@@ -80,12 +79,13 @@ impl Api {
             if index == 0 {
                 scrape.add(&util("gone"), 1.0, None).unwrap();
             }
-            scrape.commit();
-            report(&mut target, time, "dcgm", good, 1.0);
+            let [up, duration] = &about("dcgm", good);
+            scrape.commit_with(&[(up, 1.0), (duration, 0.025)]);
         }
         let mut down = register(&store, "down", bad);
-        down.failed(at(0), "answered 503");
-        report(&mut down, at(0), "down", bad, 0.0);
+        let [up, duration] = &about("down", bad);
+        let about_it = [(up, 0.0), (duration, 0.025)];
+        down.failed(at(0), "answered 503", &about_it);
         let new = register(&store, "new", "10.0.0.9:9400");
 
         let metadata = Arc::new(MetadataIndex::default());

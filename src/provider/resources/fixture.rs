@@ -107,7 +107,7 @@ impl Kubelets {
     /// A scrape that failed.
     pub(crate) fn fails(&mut self, node: &'static str, at: Timestamp, reason: &str) {
         let target = self.targets.get_mut(node).expect("a node of this cluster");
-        target.failed(at, reason);
+        target.failed(at, reason, &[]);
     }
 
     /// A node's own lines and those of these containers (`pod`, `container`, CPU seconds) of namespace `demo`, all measured at `at`,

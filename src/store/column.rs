@@ -1,0 +1,160 @@
+//! What one scrape brought: a sample of each of its target's series, side by side.
+//!
+//! A target's series mostly come together, so that they are written together: in the order of their slots, one after the
+//! other, in memory of its own that is given back whole when the scrape leaves the retention.
+
+use super::Slot;
+use super::encoding::{self, Entry, Value};
+
+/// How many slots are found together: those before the one that is asked for are passed over.
+const GROUP: usize = 16;
+
+/// The bytes of a group's place.
+const PLACE: usize = size_of::<u32>();
+
+/// The samples of one scrape.
+///
+/// First the place of each group of [`GROUP`] slots among the bytes, then the groups. What a group does not reach has no
+/// sample.
+#[derive(Debug, Default)]
+pub(super) struct Column {
+    bytes: Box<[u8]>,
+}
+
+impl Column {
+    /// The sample of the series in `slot`, whose value is `value`; `None` where the scrape brought none.
+    #[inline]
+    pub(super) fn entry(&self, slot: Slot, value: Value) -> Option<Entry> {
+        let slot = slot as usize;
+        let mut bytes = self.group(slot / GROUP)?;
+        for _ in 0..slot % GROUP {
+            encoding::skip(&mut bytes);
+        }
+        encoding::take(&mut bytes, value)
+    }
+
+    /// How many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn group(&self, group: usize) -> Option<&[u8]> {
+        let start = self.place(group)?;
+        let groups = self.place(0)? / PLACE;
+        let end = if group + 1 < groups {
+            self.place(group + 1)?
+        } else {
+            self.bytes.len()
+        };
+        // What lies behind the last place is the first group.
+        if group < groups {
+            self.bytes.get(start..end)
+        } else {
+            None
+        }
+    }
+
+    fn place(&self, group: usize) -> Option<usize> {
+        let (place, _) = self.bytes.get(group * PLACE..)?.split_first_chunk()?;
+        usize::try_from(u32::from_le_bytes(*place)).ok()
+    }
+}
+
+/// A column being written, in the order of the slots.
+#[derive(Debug)]
+pub(super) struct ColumnWriter {
+    bytes: Vec<u8>,
+    groups: usize,
+    /// How many of the groups have begun.
+    begun: usize,
+    /// The slot after the last that was written.
+    next: usize,
+}
+
+impl ColumnWriter {
+    /// A column whose last sample is of slot `last`, and which has about as many bytes as `expected`.
+    pub(super) fn new(last: Slot, expected: usize) -> Self {
+        let groups = last as usize / GROUP + 1;
+        let places = PLACE * groups;
+        // A few bytes more than the column before.
+        let mut bytes = Vec::with_capacity(places.max(expected) + 32);
+        bytes.resize(places, 0);
+        Self {
+            bytes,
+            groups,
+            begun: 0,
+            next: 0,
+        }
+    }
+
+    /// Where the sample of `slot` is to be appended. It must be a later one than the last, and not later than that of
+    /// [`ColumnWriter::new`].
+    #[inline]
+    pub(super) fn at(&mut self, slot: Slot) -> &mut Vec<u8> {
+        let slot = slot as usize;
+        let group = slot / GROUP;
+        if group >= self.begun {
+            self.begin(group);
+        }
+        encoding::absent(&mut self.bytes, slot - self.next);
+        self.next = slot + 1;
+        &mut self.bytes
+    }
+
+    /// Begins the groups up to this one. Those in between are empty.
+    fn begin(&mut self, group: usize) {
+        let place = u32::try_from(self.bytes.len()).expect("a target's series are bounded");
+        let places = &mut self.bytes[PLACE * self.begun..PLACE * (group + 1)];
+        for bytes in places.chunks_exact_mut(PLACE) {
+            bytes.copy_from_slice(&place.to_le_bytes());
+        }
+        self.begun = group + 1;
+        self.next = group * GROUP;
+    }
+
+    /// The column.
+    pub(super) fn finish(mut self) -> Column {
+        if self.begun == 0 {
+            return Column::default();
+        }
+        // Those of the last slots may not have been worth writing.
+        let groups = self.groups;
+        if self.begun < groups {
+            self.begin(groups - 1);
+        }
+        Column {
+            bytes: self.bytes.into_boxed_slice(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_found_in_its_slot_and_nowhere_else() {
+        let value = |slot: Slot| Value::new(f64::from(slot));
+        for slots in [
+            vec![0],
+            vec![15, 16],
+            vec![3, 40, 41, 100],
+            (0..64).collect(),
+        ] {
+            // The last has a place, and nothing is written there.
+            let mut writer = ColumnWriter::new(200, 0);
+            for slot in &slots {
+                encoding::append(writer.at(*slot), Some(Value::new(0.0)), f64::from(*slot), 0);
+            }
+            let column = writer.finish();
+            for slot in 0..300 {
+                let entry = column.entry(slot, value(slot));
+                let before = entry.map(|entry| entry.before.map(Value::get));
+                let is_there = slots.contains(&slot);
+                assert_eq!(before, is_there.then_some(Some(0.0)), "{slots:?} {slot}");
+            }
+        }
+        let empty = ColumnWriter::new(200, 0).finish();
+        assert_eq!((empty.size(), empty.entry(0, value(0))), (0, None));
+    }
+}

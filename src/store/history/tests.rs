@@ -1,0 +1,218 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const START: i64 = 1_795_464_000_000;
+
+fn limits() -> Limits {
+    Limits {
+        retention: Duration::from_secs(600),
+        samples_per_series: 30,
+        ..Limits::default()
+    }
+}
+
+/// Samples as they are: what a history must give back.
+#[derive(Default)]
+struct Plain {
+    history: History,
+    /// The number of the scrape, and what it brought, by slot.
+    kept: Vec<Vec<(u32, Sample)>>,
+    round: u32,
+}
+
+impl Plain {
+    fn new(slots: usize) -> Self {
+        let mut plain = Self::default();
+        plain.history.reserve(slots);
+        plain.kept.resize(slots, Vec::new());
+        plain
+    }
+
+    /// A scrape that begins at `at` and brings a value of this age in some slots.
+    fn scrape(&mut self, at: i64, brought: &[Option<(f64, i64)>]) {
+        let mut samples = Vec::new();
+        for (slot, brought) in (0..).zip(brought) {
+            let Some((value, age)) = brought else {
+                continue;
+            };
+            let time = Timestamp::from_millis(at.saturating_sub(*age));
+            samples.push((slot, Sample::new(time, *value)));
+        }
+        let at = Timestamp::from_millis(at);
+        self.history.append(at, &limits(), &samples);
+        for (slot, sample) in samples {
+            let kept = &mut self.kept[slot as usize];
+            if kept
+                .last()
+                .is_none_or(|(_, last)| last.timestamp < sample.timestamp)
+            {
+                kept.push((self.round, sample));
+            }
+        }
+        self.round += 1;
+    }
+
+    fn read(&self, slot: Slot) -> Vec<(i64, u64)> {
+        let mut read: Vec<_> = self.history.backwards(slot).map(bits).collect();
+        read.reverse();
+        read
+    }
+
+    /// Those of the scrapes that are not forgotten, and the newest in any case.
+    fn expected(&self, slot: Slot) -> Vec<(i64, u64)> {
+        let kept = &self.kept[slot as usize];
+        let newest = kept.last().map(|(round, _)| *round);
+        let counts = |round: u32| round >= self.history.first || Some(round) == newest;
+        let kept = kept.iter().filter(|(round, _)| counts(*round));
+        kept.map(|(_, sample)| bits(*sample)).collect()
+    }
+}
+
+fn bits(sample: Sample) -> (i64, u64) {
+    (sample.timestamp.as_millis(), sample.value.to_bits())
+}
+
+/// Values as exporters print them, and any others.
+fn value() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => (0..100_u32).prop_map(f64::from),
+        3 => Just(97.0),
+        3 => (0..1_000_000_u32).prop_map(|ratio| f64::from(ratio) / 1e6),
+        2 => (0..1_u64 << 50).prop_map(|nanos| nanos as f64 / 1e9),
+        1 => any::<f64>(),
+        1 => any::<u64>().prop_map(f64::from_bits),
+        1 => prop_oneof![Just(-0.0), Just(f64::NAN), Just(f64::INFINITY), Just(9_007_199_254_740_993.0), Just(0.1 + 0.2)],
+        1 => Just(Sample::stale_marker(Timestamp::default()).value),
+    ]
+}
+
+fn age() -> impl Strategy<Value = i64> {
+    prop_oneof![3 => Just(0), 1 => 0..20_000_i64, 1 => -5..5_i64, 1 => -20_000..0_i64]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_is_written_is_read_to_the_bit(
+        scrapes in prop::collection::vec(
+            (1..40_000_i64, prop::collection::vec(prop::option::weighted(0.8, (value(), age())), 0..40)),
+            1..60,
+        ),
+        reused in 0..40_u32,
+    ) {
+        let mut plain = Plain::new(40);
+        let mut at = START;
+        for (index, (gap, brought)) in scrapes.iter().enumerate() {
+            at += gap;
+            // In the middle a series goes, and another one gets its slot.
+            if index == scrapes.len() / 2 {
+                plain.history.clear(reused);
+                plain.kept[reused as usize].clear();
+            }
+            plain.scrape(at, brought);
+            for slot in 0..40 {
+                prop_assert_eq!(plain.read(slot), plain.expected(slot));
+                let newest = plain.history.newest(slot).map(bits);
+                prop_assert_eq!(newest, plain.read(slot).last().copied());
+                prop_assert_eq!(plain.history.has(slot), newest.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_end_or_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), value in value()) {
+        let mut rest = bytes.as_slice();
+        let mut last = Value::new(value);
+        while !rest.is_empty() {
+            let (length, mut passed) = (rest.len(), rest);
+            encoding::skip(&mut passed);
+            if let Some(entry) = encoding::take(&mut rest, last) {
+                prop_assert_eq!(rest, passed);
+                last = entry.before.unwrap_or(last);
+            }
+            prop_assert!(rest.len() < length);
+        }
+    }
+}
+
+/// How many bytes the columns have for a series, one of a page of 32, whose values are these.
+fn size(values: impl Iterator<Item = f64>) -> f64 {
+    let mut plain = Plain::new(32);
+    let mut count = 0_u32;
+    for (index, value) in (0..).zip(values) {
+        plain.scrape(START + 15_000 * index, &[Some((value, 0)); 32]);
+        count += 1;
+    }
+    assert_eq!(plain.read(5).len(), count as usize);
+    let bytes: usize = plain.history.rounds.iter().map(|it| it.column.size()).sum();
+    bytes as f64 / 32.0 / f64::from(count)
+}
+
+/// What this encoding is for; the sizes are what a million series are multiplied by.
+#[test]
+fn a_sample_of_an_exporter_takes_few_bytes() {
+    assert_eq!(size_of::<Newest>(), 24);
+    let places = 0.25;
+    assert_eq!(size([81_559.0; 30].into_iter()), 1.0 + places, "constant");
+    let percent = [97.0, 98.0, 97.0, 91.0, 100.0, 50.0].into_iter().cycle();
+    assert_eq!(size(percent.take(30)), 1.0 + places, "percent");
+    let ratio = (0..30).map(|it| f64::from((it * 7_919 + 13) % 1_000_000) / 1e6);
+    assert!(size(ratio) <= 3.5, "six decimals");
+    let nanos = (1..31).map(|it| (357_354_910_123.0 + f64::from(it) * 8_345_678_901.0) / 1e9);
+    assert!(size(nanos) <= 6.5, "a CPU counter");
+    let odd = (0..30).map(|it| (f64::from(it) + 0.1).sqrt());
+    assert!(size(odd) <= 9.25, "no decimals");
+}
+
+#[test]
+fn a_sample_whose_time_is_weeks_from_its_scrape_is_not_kept() {
+    let mut plain = Plain::new(1);
+    let weeks = 30 * 24 * 3_600_000;
+    for age in [weeks, -weeks, i64::MAX] {
+        plain.scrape(START, &[Some((1.0, age))]);
+        assert!(!plain.history.has(0), "{age}");
+    }
+}
+
+#[test]
+fn scrapes_are_known_until_they_leave_the_retention_or_the_clock_is_set_back() {
+    let limits = Limits {
+        retention: Duration::from_secs(30),
+        ..Limits::default()
+    };
+    let mut history = History::default();
+    history.reserve(1);
+    let mut read = |seconds: i64, value: f64| {
+        let at = Timestamp::from_millis(1_000 * seconds);
+        history.append(at, &limits, &[(0, Sample::new(at, value))]);
+        let values = history.backwards(0).map(|sample| sample.value);
+        values.collect::<Vec<f64>>()
+    };
+    assert_eq!(read(1_000, 1.0), [1.0]);
+    assert_eq!(read(1_015, 2.0), [2.0, 1.0]);
+    assert_eq!(read(1_030, 3.0), [3.0, 2.0]);
+    // Not a minute back: nothing newer.
+    assert_eq!(read(1_010, 4.0), [3.0, 2.0]);
+    assert_eq!(read(10, 5.0), [5.0]);
+    assert_eq!(read(25, 6.0), [6.0, 5.0]);
+}
+
+#[test]
+fn the_newest_is_known_whatever_the_limits() {
+    let limits = Limits {
+        retention: Duration::ZERO,
+        samples_per_series: 0,
+        ..Limits::default()
+    };
+    let mut history = History::default();
+    history.reserve(1);
+    for second in [1, 2] {
+        let at = Timestamp::from_millis(1_000 * second);
+        history.append(at, &limits, &[(0, Sample::new(at, 1.0))]);
+        let known: Vec<Timestamp> = history.backwards(0).map(|it| it.timestamp).collect();
+        assert_eq!(known, [at]);
+        assert_eq!(history.rounds.len(), 1);
+    }
+}
