@@ -17,6 +17,7 @@ mod pool;
 mod series;
 mod statistics;
 mod task;
+mod threads;
 
 pub use demand::Demand;
 pub use error::ScrapeError;

@@ -4,6 +4,9 @@
 //! data is too old has the target scraped at once, and the next regular scrape is then an interval after this one. And where
 //! requests come as regularly as scrapes do, the scrapes move to just before them ([`Rhythm`]). Neither makes more scrapes
 //! than the [`Budget`] has.
+//!
+//! Regular scrapes begin on the ticks of a clock that all targets share ([`Ticks`]), so that many begin, and mostly end, together:
+//! a processor that wakes for one scrape finds nothing of the last one in its caches, and spends more on that than on the page.
 
 use std::time::Duration;
 
@@ -21,6 +24,10 @@ const SPREAD: Duration = Duration::from_millis(600);
 
 /// How many scrapes can be saved up, the one that is due included.
 const SAVED: u32 = 2;
+
+/// The ticks in an interval, and the longest time between two of them.
+const TICKS: u32 = 150;
+const TICK: Duration = Duration::from_millis(100);
 
 /// Why a target is scraped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +71,10 @@ pub(super) struct Turn {
 #[derive(Debug)]
 pub(super) struct Pace {
     interval: Duration,
+    ticks: Ticks,
     /// How long before an expected request the regular scrape should have ended.
     ahead: Duration,
-    /// When the next regular scrape begins.
+    /// When the next regular scrape is due; it begins with the next tick.
     due: Instant,
     /// When the one after the very first begins.
     second: Option<Instant>,
@@ -90,12 +98,20 @@ pub(super) struct Pace {
 
 impl Pace {
     /// The first scrape at `first`, the next at `second`, then one each `interval`. `place`, from 0 to 1, spreads the targets
-    /// that the same requests ask about.
-    pub(super) fn new(interval: Duration, first: Instant, second: Instant, place: f64) -> Self {
+    /// that the same requests ask about, and `origin` is when the clock of all targets began.
+    pub(super) fn new(
+        interval: Duration,
+        origin: Instant,
+        first: Instant,
+        second: Instant,
+        place: f64,
+    ) -> Self {
         let spread = SPREAD.min(interval / 25).mul_f64(place.clamp(0.0, 1.0));
+        let ticks = Ticks::new(interval, origin);
         Self {
             interval,
-            ahead: MARGIN.min(interval / 50) + spread,
+            ahead: MARGIN.min(interval / 50) + spread + ticks.step,
+            ticks,
             due: first,
             second: Some(second),
             running: None,
@@ -112,7 +128,7 @@ impl Pace {
 
     /// When to look again for a [`Pace::turn`], unless a request asks for one before.
     pub(super) fn due(&self) -> Instant {
-        self.due
+        self.ticks.after(self.due)
     }
 
     /// Whether a request has asked for a scrape that has not ended.
@@ -168,7 +184,7 @@ impl Pace {
                 missed: 0,
             });
         }
-        if now < self.due {
+        if now < self.due() {
             return None;
         }
         let mut next = self.second.take().unwrap_or(self.due + self.interval);
@@ -252,6 +268,35 @@ impl Pace {
         let earliest = soonest.max(self.budget.affordable());
         let latest = last + self.interval * 11 / 10;
         self.due = (wanted - lead).max(earliest).min(latest);
+    }
+}
+
+/// The ticks of a clock.
+#[derive(Debug)]
+struct Ticks {
+    origin: Instant,
+    step: Duration,
+}
+
+impl Ticks {
+    /// As many as an interval has, so that a target keeps its place among them.
+    fn new(interval: Duration, origin: Instant) -> Self {
+        let count = interval.as_nanos().div_ceil(TICK.as_nanos());
+        let count = u32::try_from(count).unwrap_or(u32::MAX).max(TICKS);
+        Self {
+            origin,
+            step: (interval / count).max(Duration::from_nanos(1)),
+        }
+    }
+
+    /// The first that is not before `time`.
+    fn after(&self, time: Instant) -> Instant {
+        let since = time.saturating_duration_since(self.origin);
+        let past = since.as_nanos() % self.step.as_nanos();
+        match u64::try_from(past) {
+            Ok(past) if past > 0 => time + self.step - Duration::from_nanos(past),
+            _ => time,
+        }
     }
 }
 

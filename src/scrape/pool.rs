@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use reqwest::Url;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, error_span};
 
@@ -18,6 +19,7 @@ use crate::targets::{Target, TargetSet};
 
 use super::fetch::Fetcher;
 use super::task::{Shared, Task, pace};
+use super::threads::Threads;
 use super::{Demand, KeptMetrics, Statistics};
 
 /// What scraping reads and writes beside its targets.
@@ -71,6 +73,8 @@ impl Scraping {
             store: self.store,
             shared,
             demand: self.demand,
+            origin: Instant::now(),
+            threads: Threads::start(),
             cancel: cancel.clone(),
             running: HashMap::new(),
             tasks: JoinSet::new(),
@@ -108,6 +112,9 @@ struct Pool {
     store: Arc<Store>,
     shared: Arc<Shared>,
     demand: Arc<Demand>,
+    /// When the clock began whose ticks scrapes begin on.
+    origin: Instant,
+    threads: Threads,
     cancel: CancellationToken,
     running: HashMap<Key, Running>,
     tasks: JoinSet<()>,
@@ -155,12 +162,11 @@ impl Pool {
         let (job, object) = (&target.settings.job, target.object.as_deref());
         let span = error_span!("target", job, url, object);
         let cancel = self.cancel.child_token();
-        let timing = self.demand.join(writer.id(), pace(&target, delay));
+        let pace = pace(&target, self.origin, delay);
+        let timing = self.demand.join(writer.id(), pace);
         let task = Task::new(target.clone(), writer, self.shared.clone());
-        let id = self
-            .tasks
-            .spawn(task.run(timing, cancel.clone()).instrument(span))
-            .id();
+        let task = task.run(timing, cancel.clone()).instrument(span);
+        let id = self.tasks.spawn_on(task, self.threads.next()).id();
         let running = Running { target, cancel, id };
         self.running.insert(key(&running.target), running);
     }

@@ -197,10 +197,16 @@ fn values(about: &[Labels; 3], up: bool, took: Duration, samples: u64) -> [(&Lab
     ]
 }
 
-/// When `target` is scraped from now on, `delay` later than at once.
-pub(super) fn pace(target: &Target, delay: Duration) -> Pace {
+/// When `target` is scraped from now on, `delay` later than at once. `origin` is when the clock of all targets began.
+pub(super) fn pace(target: &Target, origin: Instant, delay: Duration) -> Pace {
     let times = Times::of(target, Instant::now() + delay);
-    Pace::new(target.interval, times.first, times.second, times.place)
+    Pace::new(
+        target.interval,
+        origin,
+        times.first,
+        times.second,
+        times.place,
+    )
 }
 
 /// When a target is scraped: the first time soon, then at its own place in the interval, so that the targets spread out.

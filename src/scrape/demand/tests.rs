@@ -13,7 +13,7 @@ const WANTED: Freshness = Freshness {
 async fn scraped() -> (Arc<Demand>, Timing) {
     let demand = Demand::new(Arc::default());
     let now = Instant::now();
-    let timing = demand.join(7, Pace::new(INTERVAL, now, now + INTERVAL, 0.0));
+    let timing = demand.join(7, Pace::new(INTERVAL, now, now, now + INTERVAL, 0.0));
     assert_eq!(timing.turn().await.cause, Cause::Schedule);
     timing.ended(Some(Timestamp::from_millis(1)));
     tokio::time::advance(Duration::from_secs(8)).await;

@@ -6,6 +6,9 @@ const WANTED: Freshness = Freshness {
     patience: Duration::from_secs(1),
 };
 
+/// How long before a target's first scrape the clock of all targets began: it is not on a tick.
+const ORIGIN: Duration = Duration::from_millis(7_333);
+
 /// A scrape takes this long.
 const TOOK: Duration = Duration::from_millis(50);
 
@@ -48,7 +51,7 @@ impl Outcome {
 /// One target, in steps of 10 ms, for an hour and a half.
 fn simulate(interval: Duration, mut askers: Vec<Asker>, fails: bool) -> Outcome {
     let start = Instant::now();
-    let mut pace = Pace::new(interval, start, start + interval, 0.5);
+    let mut pace = Pace::new(interval, start - ORIGIN, start, start + interval, 0.5);
     let length = Duration::from_secs(5_400);
     let (mut scrapes, mut ends, mut waiting) = (0, None, Vec::new());
     let mut ages = vec![Vec::new(); askers.len()];
@@ -136,7 +139,7 @@ fn asking_in_a_loop_gets_no_more_scrapes_than_the_budget() {
 #[test]
 fn without_requests_a_target_keeps_its_place() {
     let start = Instant::now();
-    let mut pace = Pace::new(INTERVAL, start, start + INTERVAL, 0.5);
+    let mut pace = Pace::new(INTERVAL, start, start, start + INTERVAL, 0.5);
     for count in 0..10 {
         let now = start + INTERVAL * count;
         let turn = pace.turn(now).expect("due");
@@ -154,7 +157,7 @@ fn a_failing_target_is_neither_scraped_more_often_nor_waited_for() {
     let outcome = simulate(INTERVAL, vec![hpa(7.0), hpa(9.0)], true);
     assert!(outcome.per_interval() <= 1.1, "{}", outcome.per_interval());
     let start = Instant::now();
-    let mut pace = Pace::new(INTERVAL, start, start + INTERVAL, 0.5);
+    let mut pace = Pace::new(INTERVAL, start, start, start + INTERVAL, 0.5);
     pace.turn(start);
     pace.ended(start + TOOK, true);
     pace.turn(start + INTERVAL);
@@ -166,7 +169,7 @@ fn a_failing_target_is_neither_scraped_more_often_nor_waited_for() {
 #[test]
 fn one_scrape_is_shared_and_one_that_hangs_is_waited_for_once() {
     let start = Instant::now();
-    let mut pace = Pace::new(INTERVAL, start, start + INTERVAL, 0.5);
+    let mut pace = Pace::new(INTERVAL, start, start, start + INTERVAL, 0.5);
     pace.turn(start);
     pace.ended(start + TOOK, true);
     let asked = start + Duration::from_secs(8);
@@ -184,10 +187,33 @@ fn one_scrape_is_shared_and_one_that_hangs_is_waited_for_once() {
 #[test]
 fn where_there_is_no_room_nothing_is_scraped() {
     let start = Instant::now();
-    let mut pace = Pace::new(INTERVAL, start, start + INTERVAL, 0.5);
+    let mut pace = Pace::new(INTERVAL, start, start, start + INTERVAL, 0.5);
     pace.turn(start);
     pace.ended(start + TOOK, true);
     let now = start + Duration::from_secs(8);
     assert_eq!(pace.ask(now, WANTED, false), Reply::Answer);
     assert_eq!(pace.turn(now), None);
+}
+
+#[test]
+fn scrapes_begin_on_ticks_that_all_targets_share_and_at_most_one_later_than_due() {
+    let origin = Instant::now();
+    for interval in [1, 10, 15, 60, 600].map(Duration::from_secs) {
+        let mut times = std::collections::BTreeSet::new();
+        let tick = TICK.min(interval / TICKS);
+        for place in 0..1_000_u32 {
+            let first = origin + interval * place / 1_000;
+            let mut pace = Pace::new(interval, origin, first, first + interval, 0.5);
+            for due in [first, first + interval, first + 2 * interval] {
+                let begins = pace.due();
+                assert!((due..=due + tick).contains(&begins));
+                assert_eq!(pace.turn(begins).map(|it| it.missed), Some(0));
+                pace.ended(begins, true);
+            }
+            times.insert(pace.due() - origin);
+        }
+        // 600 s have 1,000 places in 6,000 ticks.
+        let ticks = interval.div_duration_f64(tick).round();
+        assert!((times.len() as f64) < ticks + 2.0, "{interval:?}");
+    }
 }
