@@ -5,6 +5,7 @@
 //!
 //! A target is scraped once an interval, and [`Demand`] takes requests' wishes into account: when, not how often.
 
+mod about;
 mod connection;
 mod demand;
 mod error;

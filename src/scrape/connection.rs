@@ -33,8 +33,11 @@ use crate::transport::{Tls, certificate_fault, root_cause};
 use super::ScrapeError;
 use super::names::Names;
 
-/// How much is read at a time over HTTP/1.1: as much as the page had before, within these.
+/// How much is read at a time over HTTP/1.1: as much as the page had before, with its head, within these.
 const BUFFER: RangeInclusive<usize> = 8 << 10..=128 << 10;
+
+/// The head of an answer is seldom longer.
+const HEAD: usize = 1 << 10;
 
 /// How much a target may send over HTTP/2 before it is read: what may lie here for each connection. A page that is larger takes
 /// a round trip for each.
@@ -143,7 +146,7 @@ impl Connection {
         let protocol = match self.protocol {
             Protocol::Http1(stream) => {
                 let mut builder = http1::Builder::new();
-                let size = expected.clamp(*BUFFER.start(), *BUFFER.end());
+                let size = (expected + expected / 16 + HEAD).clamp(*BUFFER.start(), *BUFFER.end());
                 builder.read_buf_exact_size(Some(size));
                 let (requests, connection) = builder.handshake(stream).await?;
                 let driver = Box::new(Driver {

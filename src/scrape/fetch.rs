@@ -54,7 +54,8 @@ pub(super) struct Fetcher {
 const SPARE: usize = 4;
 
 /// What all pages in flight may hold together, in blocks: one half for ordinary pages, one for large ones. Any number of
-/// large pages that stall leave the ordinary ones their half.
+/// large pages that stall leave the ordinary ones their half. What a connection reads at once is not counted: that is bounded by
+/// itself, and a page that comes so is read where it lies.
 #[derive(Debug)]
 struct Memory {
     ordinary: Arc<Semaphore>,
@@ -96,12 +97,24 @@ impl Memory {
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) format: Format,
-    body: Body,
+    content: Content,
+}
+
+/// Where a page's bytes are.
+#[derive(Debug)]
+enum Content {
+    /// In what the connection read at once.
+    Whole(Bytes),
+    /// In what they were gathered in.
+    Gathered(Body),
 }
 
 impl Page {
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.body.bytes
+        match &self.content {
+            Content::Whole(bytes) => bytes,
+            Content::Gathered(body) => &body.bytes,
+        }
     }
 }
 
@@ -148,7 +161,7 @@ impl Fetcher {
         let content_type = text(response.headers(), CONTENT_TYPE);
         let page = Page {
             format: Format::from_content_type(content_type.as_deref()),
-            body: read(&mut open, response, body).await?,
+            content: read(&mut open, response, body).await?,
         };
         *connection = open.end().await;
         Ok(page)
@@ -249,18 +262,25 @@ async fn read(
     connection: &mut Exchange,
     response: Response<Incoming>,
     mut body: Body,
-) -> Result<Body, ScrapeError> {
+) -> Result<Content, ScrapeError> {
     let limit = body.limit;
-    let announced = response.body().size_hint().lower();
-    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+    let announced = response.body().size_hint();
+    if announced.lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(ScrapeError::TooLarge(limit));
     }
+    let announced = announced.exact().and_then(|it| usize::try_from(it).ok());
     let encoding = text(response.headers(), CONTENT_ENCODING).unwrap_or_default();
     let mut gzip = match encoding.to_ascii_lowercase().as_str() {
         "" | "identity" => None,
         "gzip" | "x-gzip" => Some(MultiGzDecoder::new(Vec::new())),
         _ => return Err(ScrapeError::Encoding(encoding)),
     };
+    let is_plain = gzip.is_none();
+    // A page larger than an ordinary one must be there before it gets room.
+    if let Some(announced) = announced.filter(|it| is_plain && *it <= ORDINARY) {
+        body.expected = announced;
+    }
+    let mut whole = None;
     let mut sent = 0_usize;
     let mut incoming = response.into_body();
     while let Some(chunk) = connection.next(&mut incoming).await? {
@@ -269,6 +289,7 @@ async fn read(
             return Err(ScrapeError::TooLarge(limit));
         }
         match &mut gzip {
+            None if announced == Some(chunk.len()) => whole = Some(chunk),
             None => body.extend(&chunk).await?,
             Some(decoder) => unpack(decoder, &chunk, &mut body).await?,
         }
@@ -277,7 +298,7 @@ async fn read(
         decoder.try_finish().map_err(no_gzip)?;
         body.extend(decoder.get_ref()).await?;
     }
-    Ok(body)
+    Ok(whole.map_or(Content::Gathered(body), Content::Whole))
 }
 
 /// Takes what comes out of `chunk` over into `body`. The decoder gives it out in pieces of some 32 KB, so that a small chunk

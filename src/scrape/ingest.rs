@@ -10,6 +10,7 @@ use crate::store::{MetadataIndex, Scrape, TargetWriter};
 use crate::targets::relabel::{LabelMap, set};
 use crate::targets::{Settings, Target};
 
+use super::about::Scraped;
 use super::fetch::Page;
 use super::kept::Filter;
 use super::series::{KnownSeries, Verdict};
@@ -34,15 +35,13 @@ pub(super) struct Ingested {
     pub(super) dropped: BTreeMap<&'static str, u64>,
 }
 
-/// Writes a page of `target`, scraped at `at`, whole or not at all; with it the series about the target, which `about` gives for
-/// the number of the page's samples.
+/// Writes a page of `target`, whole or not at all, and with it the series about the target.
 ///
 /// # Errors
 /// Where nothing of the page may be kept. What became of its lines is told all the same.
-pub(super) fn ingest<'a>(
+pub(super) fn ingest(
     page: &Page,
-    at: Timestamp,
-    about: impl FnOnce(u64) -> [(&'a Labels, f64); 3],
+    scraped: &Scraped<'_>,
     target: &Target,
     kept: &KeptMetrics,
     metadata: Option<&MetadataIndex>,
@@ -56,15 +55,16 @@ pub(super) fn ingest<'a>(
         metadata,
         filter: kept.filter(&target.settings.job),
         known,
-        scrape: writer.begin(at),
-        latest: at.plus(AHEAD),
+        scrape: writer.begin(scraped.at),
+        latest: scraped.at.plus(AHEAD),
         after_rules: 0,
         done: Ingested::default(),
     };
     let report = parse(page.bytes(), page.format, &mut sink);
     let verdict = sink.verdict(&report);
     if verdict.is_ok() {
-        sink.scrape.commit_with(&about(report.samples));
+        let about = scraped.values(true, report.samples);
+        sink.scrape.commit_with(&about);
         sink.known.end();
     } else {
         drop(sink.scrape);

@@ -137,20 +137,22 @@ impl Pool {
             }
             stays
         });
-        for target in &set.targets {
-            match self.running.get(&key(target)) {
-                Some(running) if running.target == *target => {}
-                Some(running) => {
-                    running.cancel.cancel();
-                    self.start(target.clone(), Duration::ZERO);
-                }
-                None => self.start(target.clone(), Duration::ZERO),
+        let is_new = |target: &&Arc<Target>| {
+            let running = self.running.get(&key(target));
+            running.is_none_or(|running| running.target != **target)
+        };
+        let new: Vec<&Arc<Target>> = set.targets.iter().filter(is_new).collect();
+        for target in &new {
+            if let Some(changed) = self.running.get(&key(target)) {
+                changed.cancel.cancel();
             }
+            self.start(Arc::clone(target), new.len(), Duration::ZERO);
         }
         self.shared.statistics.targets(self.running.len());
     }
 
-    fn start(&mut self, target: Arc<Target>, delay: Duration) {
+    /// Starts the task of `target`, one of `new` ones.
+    fn start(&mut self, target: Arc<Target>, new: usize, delay: Duration) {
         let url = target.shown_url();
         let writer = self.store.register(TargetInfo {
             job: target.settings.job.clone(),
@@ -162,7 +164,7 @@ impl Pool {
         let (job, object) = (&target.settings.job, target.object.as_deref());
         let span = error_span!("target", job, url, object);
         let cancel = self.cancel.child_token();
-        let pace = pace(&target, self.origin, delay);
+        let pace = pace(&target, self.origin, new, delay);
         let timing = self.demand.join(writer.id(), pace);
         let task = Task::new(target.clone(), writer, self.shared.clone());
         let task = task.run(timing, cancel.clone()).instrument(span);
@@ -177,7 +179,7 @@ impl Pool {
         if let Some(target) = dead.map(|it| it.target.clone()) {
             error!(url = %target.url, %error, "scraping panicked; it starts anew");
             let delay = target.interval;
-            self.start(target, delay);
+            self.start(target, 1, delay);
         }
     }
 

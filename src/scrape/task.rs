@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::exposition::DropReason;
-use crate::model::labels::Labels;
 use crate::model::time::Timestamp;
 use crate::store::{MetadataIndex, TargetWriter};
 use crate::targets::Target;
 
+use super::about::{About, Scraped};
 use super::connection::Connection;
 use super::demand::Timing;
 use super::fetch::Fetcher;
@@ -24,8 +24,12 @@ use super::pace::Pace;
 use super::series::KnownSeries;
 use super::{KeptMetrics, ScrapeError, Statistics};
 
-/// Within what time after the start every target is scraped once, so that a fresh process soon has data.
+/// Within what time targets that are new are scraped once, so that a fresh process soon has data.
 const FIRST: Duration = Duration::from_secs(2);
+
+/// The time that each of them has where they are many: a first page, of which every series is new, takes as long as ten later
+/// ones, and pages that wait for their turn wait in memory.
+const EACH: Duration = Duration::from_millis(2);
 
 /// What the tasks of all targets share.
 #[derive(Debug)]
@@ -51,13 +55,9 @@ pub(super) struct Task {
     expected: usize,
     /// What the last scrape left open.
     connection: Option<Connection>,
-    /// The series about the target: [`ABOUT`].
-    about: [Labels; 3],
+    about: About,
     health: Health,
 }
-
-/// What Prometheus writes about a target (`scrape/scrape.go`, `report`).
-const ABOUT: [&str; 3] = ["up", "scrape_duration_seconds", "scrape_samples_scraped"];
 
 /// What the log has said of a target.
 #[derive(Default)]
@@ -69,10 +69,8 @@ struct Health {
 
 impl Task {
     pub(super) fn new(target: Arc<Target>, writer: TargetWriter, shared: Arc<Shared>) -> Self {
-        let about = ABOUT
-            .map(|name| Labels::of_metric(Some(name.into()), Arc::clone(target.labels.others())));
         Self {
-            about,
+            about: About::new(&target),
             target,
             writer,
             kept: shared.kept.load_full(),
@@ -111,8 +109,11 @@ impl Task {
             .fetcher
             .fetch(&self.target, &mut self.connection, self.expected);
         let fetched = Box::pin(fetch).await;
-        let took = started.elapsed();
-        let about = &self.about;
+        let scraped = Scraped {
+            at,
+            took: started.elapsed(),
+            about: &self.about,
+        };
         let mut size = 0;
         let (page, result) = match &fetched {
             Ok(page) => {
@@ -126,8 +127,7 @@ impl Task {
                 }
                 let page = ingest(
                     page,
-                    at,
-                    |samples| values(about, true, took, samples),
+                    &scraped,
                     &self.target,
                     &self.kept,
                     self.describe.then_some(&*shared.metadata),
@@ -141,9 +141,10 @@ impl Task {
         };
         drop(fetched);
         if let Err(error) = &result {
-            let about = values(about, false, took, page.report.samples);
+            let about = scraped.values(false, page.report.samples);
             self.writer.failed(at, &error.to_string(), &about);
         }
+        let took = scraped.took;
         self.log(&page, &result);
         shared.statistics.scraped(took, size, &page, &result);
         result.is_ok().then_some(at)
@@ -182,24 +183,10 @@ impl Task {
     }
 }
 
-/// The values of the series about a target, after a scrape that took so long and whose page had so many samples.
-fn values(about: &[Labels; 3], up: bool, took: Duration, samples: u64) -> [(&Labels, f64); 3] {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a page has less than 2^53 samples"
-    )]
-    let samples = samples as f64;
-    let [is_up, duration, scraped] = about;
-    [
-        (is_up, f64::from(u8::from(up))),
-        (duration, took.as_secs_f64()),
-        (scraped, samples),
-    ]
-}
-
-/// When `target` is scraped from now on, `delay` later than at once. `origin` is when the clock of all targets began.
-pub(super) fn pace(target: &Target, origin: Instant, delay: Duration) -> Pace {
-    let times = Times::of(target, Instant::now() + delay);
+/// When `target`, one of `new` ones, is scraped from now on, `delay` later than at once. `origin` is when the clock of all targets
+/// began.
+pub(super) fn pace(target: &Target, origin: Instant, new: usize, delay: Duration) -> Pace {
+    let times = Times::of(target, new, Instant::now() + delay);
     Pace::new(
         target.interval,
         origin,
@@ -219,13 +206,15 @@ struct Times {
 }
 
 impl Times {
-    fn of(target: &Target, start: Instant) -> Self {
+    /// Those of `target`, one of `new` ones, from `start` on.
+    fn of(target: &Target, new: usize, start: Instant) -> Self {
         let mut hash = DefaultHasher::new();
         target.url.hash(&mut hash);
         let interval = target.interval;
         let share = Duration::from_nanos(hash.finish() >> 1);
         let place = nanos_modulo(share, interval);
-        let first = nanos_modulo(place, interval.min(FIRST));
+        let within = FIRST.max(EACH * u32::try_from(new).unwrap_or(u32::MAX));
+        let first = nanos_modulo(place, interval.min(within));
         // Not so soon after the first scrape that the exporter has nothing new.
         let second = if place < first + interval / 2 {
             place + interval
@@ -259,10 +248,13 @@ mod tests {
         );
         let jobs = compile(&serde_saphyr::from_str(&text).unwrap()).unwrap();
         let start = Instant::now();
-        let mut per_tenth = [0; 10];
+        let (mut per_tenth, mut late) = ([0; 10], 0);
         for target in assemble(&jobs, |_| Default::default(), 1_000).targets {
-            let times = Times::of(&target, start);
+            let times = Times::of(&target, 1_000, start);
             assert!(times.first - start < FIRST);
+            let of_many = Times::of(&target, 10_000, start);
+            assert!(of_many.first - start < 10 * FIRST);
+            late += u32::from(of_many.first - start > FIRST);
             let gap = times.second - times.first;
             assert!(gap >= target.interval / 2, "{gap:?}");
             assert!(gap <= target.interval * 3 / 2, "{gap:?}");
@@ -273,5 +265,6 @@ mod tests {
             per_tenth.iter().all(|it| (30..90).contains(it)),
             "{per_tenth:?}"
         );
+        assert!((480..600).contains(&late), "{late}");
     }
 }

@@ -121,8 +121,11 @@ impl TargetWriter {
         about: &[(&Labels, f64)],
         samples: &mut Vec<(Slot, Sample)>,
     ) {
-        for (labels, value) in about {
-            let known = self.about.iter().find(|(known, _)| known == *labels);
+        for (place, (labels, value)) in about.iter().enumerate() {
+            // Each scrape has the same, in the same order.
+            let is_it = |(known, _): &&(Labels, Slot)| known == *labels;
+            let at_place = self.about.get(place).filter(is_it);
+            let known = at_place.or_else(|| self.about.iter().find(is_it));
             let slot = match known {
                 Some((_, slot)) => Some(*slot),
                 None => self.know_about(labels, samples),
