@@ -69,8 +69,8 @@ struct Health {
 
 impl Task {
     pub(super) fn new(target: Arc<Target>, writer: TargetWriter, shared: Arc<Shared>) -> Self {
-        let about = ABOUT
-            .map(|name| Labels::of_metric(Some(name.into()), Arc::clone(target.labels.others())));
+        let about =
+            ABOUT.map(|name| Labels::of_metric(Some(name.into()), target.labels.others().clone()));
         Self {
             about,
             target,

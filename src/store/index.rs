@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use smallvec::SmallVec;
 
-use crate::model::labels::{self, Label, Labels, METRIC_NAME};
+use crate::model::labels::{self, Label, LabelList, Labels, METRIC_NAME};
 use crate::model::matcher::{MatchOp, Matcher};
 
 use super::ids::Ids;
@@ -32,14 +33,14 @@ pub(super) struct Entry {
 /// A metric's name and the series that have it.
 #[derive(Debug)]
 struct Name {
-    name: Arc<str>,
+    name: ArcStr,
     series: Ids,
 }
 
 /// What dozens of series of a target share: all labels but the metric's name.
 #[derive(Debug)]
 struct Set {
-    labels: Arc<[Label]>,
+    labels: LabelList,
     /// Its series, sorted. A container's set has two, which need no memory of their own.
     members: SmallVec<[(NameId, SeriesId); 2]>,
 }
@@ -54,9 +55,9 @@ pub(super) struct Index {
     series: Slab<Entry>,
     names: Slab<Name>,
     sets: Slab<Set>,
-    name_ids: HashMap<Arc<str>, NameId>,
-    set_ids: HashMap<Arc<[Label]>, SetId>,
-    by_label: HashMap<Arc<str>, HashMap<Arc<str>, Ids>>,
+    name_ids: HashMap<ArcStr, NameId>,
+    set_ids: HashMap<LabelList, SetId>,
+    by_label: HashMap<ArcStr, HashMap<ArcStr, Ids>>,
 }
 
 /// A list whose free places are used again.
@@ -124,10 +125,10 @@ impl Index {
             labels
                 .metric()
                 .and(self.names.get(name))
-                .map(|name| Arc::clone(&name.name)),
+                .map(|name| name.name.clone()),
             self.sets
                 .get(set)
-                .map(|set| Arc::clone(&set.labels))
+                .map(|set| set.labels.clone())
                 .unwrap_or_default(),
         );
         let id = self.series.insert(|id| Entry {
@@ -149,30 +150,27 @@ impl Index {
         id
     }
 
-    fn name(&mut self, name: Option<&Arc<str>>) -> NameId {
+    fn name(&mut self, name: Option<&ArcStr>) -> NameId {
         let text = name.map_or("", |name| &**name);
         if let Some(id) = self.name_ids.get(text) {
             return *id;
         }
-        let name: Arc<str> = name.cloned().unwrap_or_default();
+        let name = name.cloned().unwrap_or_default();
         let id = self.names.insert(|_| Name {
-            name: Arc::clone(&name),
+            name: name.clone(),
             series: Ids::default(),
         });
         self.name_ids.insert(name, id);
         id
     }
 
-    fn set(&mut self, labels: &Arc<[Label]>) -> SetId {
+    fn set(&mut self, labels: &LabelList) -> SetId {
         if let Some(id) = self.set_ids.get(labels) {
             return *id;
         }
-        let shared: Arc<[Label]> = labels
-            .iter()
-            .map(|(name, value)| self.shared(name, value))
-            .collect();
+        let shared = LabelList::new(labels.iter().map(|(name, value)| self.shared(name, value)));
         let id = self.sets.insert(|_| Set {
-            labels: Arc::clone(&shared),
+            labels: shared.clone(),
             members: SmallVec::new(),
         });
         for (name, value) in shared.iter() {
@@ -185,17 +183,17 @@ impl Index {
     }
 
     /// This label in the strings that the index has for it.
-    fn shared(&mut self, name: &Arc<str>, value: &Arc<str>) -> Label {
+    fn shared(&mut self, name: &ArcStr, value: &ArcStr) -> Label {
         let name = match self.by_label.get_key_value(name) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::clone(name),
+            Some((known, _)) => known.clone(),
+            None => name.clone(),
         };
-        let values = self.by_label.entry(Arc::clone(&name)).or_default();
+        let values = self.by_label.entry(name.clone()).or_default();
         let value = match values.get_key_value(value) {
-            Some((known, _)) => Arc::clone(known),
+            Some((known, _)) => known.clone(),
             None => {
-                values.insert(Arc::clone(value), Ids::default());
-                Arc::clone(value)
+                values.insert(value.clone(), Ids::default());
+                value.clone()
             }
         };
         (name, value)
