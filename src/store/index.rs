@@ -1,9 +1,15 @@
 //! Which series exist, found by the values of their labels.
 
+mod slab;
+
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_map::EntryRef;
 use smallvec::SmallVec;
 
 use crate::model::labels::{self, Label, LabelList, Labels, METRIC_NAME};
@@ -11,6 +17,7 @@ use crate::model::matcher::{MatchOp, Matcher};
 
 use super::ids::Ids;
 use super::{Block, BlockState};
+use slab::Slab;
 
 /// A series' place in the index.
 pub(super) type SeriesId = u32;
@@ -55,61 +62,16 @@ pub(super) struct Index {
     series: Slab<Entry>,
     names: Slab<Name>,
     sets: Slab<Set>,
-    name_ids: HashMap<ArcStr, NameId>,
-    set_ids: HashMap<LabelList, SetId>,
-    by_label: HashMap<ArcStr, HashMap<ArcStr, Ids>>,
+    name_ids: ByText<NameId>,
+    /// By their labels, which are only in `sets`.
+    set_ids: HashTable<SetId>,
+    by_label: ByText<ByText<Ids>>,
+    /// What the labels of sets are hashed with: whoever writes a page must not choose where they go.
+    keys: RandomState,
 }
 
-/// A list whose free places are used again.
-#[derive(Debug)]
-struct Slab<T> {
-    places: Vec<Option<T>>,
-    free: Vec<u32>,
-}
-
-impl<T> Default for Slab<T> {
-    fn default() -> Self {
-        Self {
-            places: Vec::new(),
-            free: Vec::new(),
-        }
-    }
-}
-
-impl<T> Slab<T> {
-    fn len(&self) -> usize {
-        self.places.len() - self.free.len()
-    }
-
-    fn get(&self, id: u32) -> Option<&T> {
-        self.places.get(id as usize)?.as_ref()
-    }
-
-    fn get_mut(&mut self, id: u32) -> Option<&mut T> {
-        self.places.get_mut(id as usize)?.as_mut()
-    }
-
-    fn insert(&mut self, make: impl FnOnce(u32) -> T) -> u32 {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            u32::try_from(self.places.len() - 1).expect("the limit on series is far below 2^32")
-        });
-        self.places[id as usize] = Some(make(id));
-        id
-    }
-
-    fn remove(&mut self, id: u32) -> Option<T> {
-        let gone = self.places.get_mut(id as usize)?.take();
-        if gone.is_some() {
-            self.free.push(id);
-        }
-        gone
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().flatten()
-    }
-}
+/// Hashed with a key of its own.
+type ByText<V> = hashbrown::HashMap<ArcStr, V, RandomState>;
 
 impl Index {
     /// How many series there are.
@@ -131,7 +93,8 @@ impl Index {
                 .map(|set| set.labels.clone())
                 .unwrap_or_default(),
         );
-        let id = self.series.insert(|id| Entry {
+        let id = self.series.next();
+        self.series.insert(Entry {
             labels: shared,
             block: Arc::clone(block),
             id,
@@ -156,7 +119,7 @@ impl Index {
             return *id;
         }
         let name = name.cloned().unwrap_or_default();
-        let id = self.names.insert(|_| Name {
+        let id = self.names.insert(Name {
             name: name.clone(),
             series: Ids::default(),
         });
@@ -165,37 +128,41 @@ impl Index {
     }
 
     fn set(&mut self, labels: &LabelList) -> SetId {
-        if let Some(id) = self.set_ids.get(labels) {
-            return *id;
+        let hash = self.keys.hash_one(labels);
+        if let Some(id) = self.find_set(hash, labels) {
+            return id;
         }
-        let shared = LabelList::new(labels.iter().map(|(name, value)| self.shared(name, value)));
-        let id = self.sets.insert(|_| Set {
-            labels: shared.clone(),
+        let id = self.sets.next();
+        let shared = labels.iter().map(|label| self.shared(label, id));
+        let labels = LabelList::new(shared);
+        self.sets.insert(Set {
+            labels,
             members: SmallVec::new(),
         });
-        for (name, value) in shared.iter() {
-            if let Some(ids) = self.by_label.get_mut(name).and_then(|it| it.get_mut(value)) {
-                ids.insert(id);
-            }
-        }
-        self.set_ids.insert(shared, id);
+        let (keys, sets) = (&self.keys, &self.sets);
+        self.set_ids.insert_unique(hash, id, |id| {
+            sets.get(*id).map_or(0, |set| keys.hash_one(&set.labels))
+        });
         id
     }
 
-    /// This label in the strings that the index has for it.
-    fn shared(&mut self, name: &ArcStr, value: &ArcStr) -> Label {
-        let name = match self.by_label.get_key_value(name) {
-            Some((known, _)) => known.clone(),
-            None => name.clone(),
+    /// The set of these labels, whose hash this is.
+    fn find_set(&self, hash: u64, labels: &LabelList) -> Option<SetId> {
+        let is_it = |id: &SetId| self.sets.get(*id).is_some_and(|set| set.labels == *labels);
+        self.set_ids.find(hash, is_it).copied()
+    }
+
+    /// This label of `set`, in the strings that the index has for it.
+    fn shared(&mut self, (name, value): &Label, set: SetId) -> Label {
+        let (name, values) = match self.by_label.entry_ref(name) {
+            EntryRef::Occupied(known) => (known.key().clone(), known.into_mut()),
+            EntryRef::Vacant(new) => (name.clone(), new.insert(ByText::default())),
         };
-        let values = self.by_label.entry(name.clone()).or_default();
-        let value = match values.get_key_value(value) {
-            Some((known, _)) => known.clone(),
-            None => {
-                values.insert(value.clone(), Ids::default());
-                value.clone()
-            }
+        let (value, sets) = match values.entry_ref(value) {
+            EntryRef::Occupied(known) => (known.key().clone(), known.into_mut()),
+            EntryRef::Vacant(new) => (value.clone(), new.insert(Ids::default())),
         };
+        sets.insert(set);
         (name, value)
     }
 
@@ -212,15 +179,16 @@ impl Index {
                 continue;
             };
             of_name.entry(*name).or_default().push(id);
-            let Some(set) = self.set_ids.get(entry.labels.others()) else {
+            let labels = entry.labels.others();
+            let Some(set) = self.find_set(self.keys.hash_one(labels), labels) else {
                 continue;
             };
-            if let Some(Set { members, .. }) = self.sets.get_mut(*set) {
+            if let Some(Set { members, .. }) = self.sets.get_mut(set) {
                 if let Ok(place) = members.binary_search(&(*name, id)) {
                     members.remove(place);
                 }
                 if members.is_empty() {
-                    emptied.push(*set);
+                    emptied.push(set);
                 }
             }
         }
@@ -246,7 +214,10 @@ impl Index {
             for label in set.labels.iter() {
                 of_label.entry(label.clone()).or_default().push(id);
             }
-            self.set_ids.remove(&set.labels);
+            let hash = self.keys.hash_one(&set.labels);
+            if let Ok(known) = self.set_ids.find_entry(hash, |it| *it == id) {
+                known.remove();
+            }
         }
         for ((name, value), mut gone) in of_label {
             gone.sort_unstable();
@@ -272,7 +243,8 @@ impl Index {
         let name = *self
             .name_ids
             .get(labels.metric_name().unwrap_or_default())?;
-        let set = self.sets.get(*self.set_ids.get(labels.others())?)?;
+        let hash = self.keys.hash_one(labels.others());
+        let set = self.sets.get(self.find_set(hash, labels.others())?)?;
         let of_name = |(_, id): &(NameId, SeriesId)| self.series.get(*id);
         members_of(set, name)
             .iter()
@@ -292,15 +264,16 @@ impl Index {
         let named = || names.iter().filter_map(|id| self.names.get(*id));
         let by_name: usize = named().map(|name| name.series.as_slice().len()).sum();
         if sets.len().is_none_or(|sets| sets > by_name) {
-            let series = named().flat_map(|name| name.series.as_slice());
-            let meets = |entry: &&Entry| {
-                let value = |matcher: &&Matcher| matcher.matches(entry.labels.value(&matcher.name));
-                of_labels.iter().all(value)
-            };
-            return series
-                .filter_map(|id| self.series.get(*id))
-                .filter(meets)
-                .collect();
+            let all_match = of_labels.is_empty();
+            let mut found = Vec::with_capacity(if all_match { by_name } else { 0 });
+            for id in named().flat_map(|name| name.series.as_slice()) {
+                found.extend(self.series.get(*id).filter(|entry| {
+                    let value =
+                        |matcher: &&Matcher| matcher.matches(entry.labels.value(&matcher.name));
+                    all_match || of_labels.iter().all(value)
+                }));
+            }
+            return found;
         }
         if let [name] = names.as_slice() {
             return self.in_sets(&sets, &of_labels, |set| members_of(set, *name));
