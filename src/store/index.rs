@@ -257,9 +257,13 @@ impl Index {
         let (of_name, of_labels): (Vec<&Matcher>, Vec<&Matcher>) = matchers
             .iter()
             .partition(|matcher| matcher.name == METRIC_NAME);
-        let sets = self.candidates(&of_labels);
+        let (sets, met) = self.candidates(&of_labels);
+        // What led to the sets need not be compared with each of them.
+        let matchers = of_labels.iter().enumerate();
+        let unmet = matchers.filter(|(place, _)| Some(*place) != met);
+        let unmet: Vec<&Matcher> = unmet.map(|(_, matcher)| *matcher).collect();
         let Some(names) = self.matching_names(&of_name) else {
-            return self.in_sets(&sets, &of_labels, |set| &set.members);
+            return self.in_sets(&sets, &unmet, |set| &set.members);
         };
         let named = || names.iter().filter_map(|id| self.names.get(*id));
         let by_name: usize = named().map(|name| name.series.as_slice().len()).sum();
@@ -276,9 +280,9 @@ impl Index {
             return found;
         }
         if let [name] = names.as_slice() {
-            return self.in_sets(&sets, &of_labels, |set| members_of(set, *name));
+            return self.in_sets(&sets, &unmet, |set| members_of(set, *name));
         }
-        let mut found = self.in_sets(&sets, &of_labels, |set| &set.members);
+        let mut found = self.in_sets(&sets, &unmet, |set| &set.members);
         found.retain(|entry| {
             let name = entry.labels.metric_name().unwrap_or_default();
             let id = self.name_ids.get(name);
@@ -341,36 +345,35 @@ impl Index {
         found
     }
 
-    /// The shortest list of sets that must contain every answer.
-    fn candidates(&self, matchers: &[&Matcher]) -> Sets<'_> {
+    /// The shortest list of sets that must contain every answer, and the place of the matcher that all of them meet.
+    fn candidates(&self, matchers: &[&Matcher]) -> (Sets<'_>, Option<usize>) {
         let list = |matcher: &Matcher| {
             let values = self.by_label.get(matcher.name.as_str())?;
             Some(values.get(matcher.value.as_str())?.as_slice())
         };
         let exact = matchers
             .iter()
-            .filter(|matcher| matches!(matcher.op, MatchOp::Equal) && !matcher.value.is_empty())
-            .map(|matcher| list(matcher).unwrap_or_default())
-            .min_by_key(|ids| ids.len());
-        if let Some(ids) = exact {
-            return Sets::Some(ids);
+            .enumerate()
+            .filter(|(_, it)| matches!(it.op, MatchOp::Equal) && !it.value.is_empty())
+            .map(|(place, matcher)| (place, list(matcher).unwrap_or_default()))
+            .min_by_key(|(_, ids)| ids.len());
+        if let Some((place, ids)) = exact {
+            return (Sets::Some(ids), Some(place));
         }
         // No exact value is named: the union of what an expression lets through, unless that includes absence.
         let narrows =
-            |matcher: &&&Matcher| matches!(matcher.op, MatchOp::Regex(_)) && !matcher.matches("");
-        let Some(expression) = matchers.iter().find(narrows) else {
-            return Sets::All;
+            |matcher: &&Matcher| matches!(matcher.op, MatchOp::Regex(_)) && !matcher.matches("");
+        let Some(place) = matchers.iter().position(narrows) else {
+            return (Sets::All, None);
         };
+        let expression = matchers[place];
         let values = self.by_label.get(expression.name.as_str());
         let matching = values
             .into_iter()
             .flatten()
             .filter(|(value, _)| expression.matches(value));
-        Sets::Union(
-            matching
-                .flat_map(|(_, ids)| ids.as_slice().iter().copied())
-                .collect(),
-        )
+        let sets = matching.flat_map(|(_, ids)| ids.as_slice().iter().copied());
+        (Sets::Union(sets.collect()), Some(place))
     }
 
     /// Calls `visit` once for each target that `entries` belong to, with the target's samples locked; with those of the
