@@ -92,7 +92,7 @@ impl Measured {
 /// The containers of a pod on one node. The same name may be on two, where a node is lost and its StatefulSet's pod was made anew.
 #[derive(Debug)]
 struct OnNode {
-    node: ArcStr,
+    node: Option<ArcStr>,
     containers: Vec<Measured>,
 }
 
@@ -143,12 +143,14 @@ impl Kubelets {
             let Some(place) = places.get(&(namespace.as_str(), pod.as_str())) else {
                 return;
             };
-            let node = label("instance").cloned().unwrap_or_default();
+            let node = label("instance");
             let nodes = &mut known[*place];
-            let place = nodes.iter().position(|it| it.node == node);
+            let place = nodes.iter().position(|it| it.node.as_ref() == node);
             let place = place.unwrap_or_else(|| {
-                let containers = Vec::new();
-                nodes.push(OnNode { node, containers });
+                nodes.push(OnNode {
+                    node: node.cloned(),
+                    containers: Vec::new(),
+                });
                 nodes.len() - 1
             });
             measure(entry(&mut nodes[place].containers, container));
