@@ -11,6 +11,7 @@ mod usage;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use futures_util::future::BoxFuture;
 
 use crate::model::freshness::Freshness;
@@ -45,9 +46,9 @@ pub struct Asked<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesShape {
     /// The metric's name.
-    pub metric: Arc<str>,
+    pub metric: ArcStr,
     /// The names of the labels, sorted, without `__name__`.
-    pub labels: Vec<Arc<str>>,
+    pub labels: Vec<ArcStr>,
 }
 
 /// What stands behind an answer, or is in its way: what a user needs to read when there is no value.

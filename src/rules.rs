@@ -16,6 +16,8 @@ mod template;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
+
 use crate::config::Fault;
 use crate::config::rules::DiscoveryRule;
 use crate::model::objects::{ResourceKind, ResourceMapper};
@@ -140,7 +142,7 @@ impl Rule {
     /// The resources that a series with these label names belongs to, each with the label that names its objects.
     pub fn resources(
         &self,
-        labels: &[Arc<str>],
+        labels: &[ArcStr],
         mapper: &dyn ResourceMapper,
     ) -> Vec<(ResourceKind, String)> {
         self.association.resources(labels, mapper)

@@ -191,8 +191,8 @@ impl Embedded {
             if let Some(metric) = labels.metric() {
                 let names = labels.others().iter();
                 shapes.insert(SeriesShape {
-                    metric: Arc::clone(metric),
-                    labels: names.map(|(name, _)| Arc::clone(name)).collect(),
+                    metric: metric.clone(),
+                    labels: names.map(|(name, _)| name.clone()).collect(),
                 });
             }
         });

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arcstr::ArcStr;
+
 use crate::model::labels::{Label, Labels, METRIC_NAME};
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
@@ -248,14 +250,14 @@ impl QueryService {
     }
 
     /// The label names of those series, `__name__` among them.
-    pub fn label_names(&self, sets: &[Vec<Matcher>], span: Span) -> BTreeSet<Arc<str>> {
-        let metric_name: Arc<str> = METRIC_NAME.into();
+    pub fn label_names(&self, sets: &[Vec<Matcher>], span: Span) -> BTreeSet<ArcStr> {
+        let metric_name = ArcStr::from(METRIC_NAME);
         let mut names = BTreeSet::new();
         self.visit(sets, span, |labels| {
             let others = labels.others().iter().map(|(name, _)| name);
             for name in others.chain(labels.metric().map(|_| &metric_name)) {
                 if !names.contains(name) {
-                    names.insert(Arc::clone(name));
+                    names.insert(name.clone());
                 }
             }
         });
@@ -263,24 +265,19 @@ impl QueryService {
     }
 
     /// The values that those series have for the label `name`.
-    pub fn label_values(
-        &self,
-        name: &str,
-        sets: &[Vec<Matcher>],
-        span: Span,
-    ) -> BTreeSet<Arc<str>> {
+    pub fn label_values(&self, name: &str, sets: &[Vec<Matcher>], span: Span) -> BTreeSet<ArcStr> {
         let mut values = BTreeSet::new();
         self.visit(sets, span, |labels| {
             let value = if name == METRIC_NAME {
                 labels.metric()
             } else {
-                let of_name = |(label, _): &&Label| label.as_ref() == name;
+                let of_name = |(label, _): &&Label| label == name;
                 labels.others().iter().find(of_name).map(|(_, value)| value)
             };
             if let Some(value) = value
                 && !values.contains(value)
             {
-                values.insert(Arc::clone(value));
+                values.insert(value.clone());
             }
         });
         values

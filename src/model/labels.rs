@@ -1,33 +1,35 @@
 //! Label sets: what tells one series from another.
 
+mod list;
+
+pub use list::LabelList;
+
 use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+
+use arcstr::ArcStr;
 
 /// The label that holds a metric's name, as in Prometheus.
 pub const METRIC_NAME: &str = "__name__";
 
-/// A label: its name and its value.
-pub type Label = (Arc<str>, Arc<str>);
+/// A label: its name and its value, as strings that are shared and 8 bytes wide.
+pub type Label = (ArcStr, ArcStr);
 
 /// A set of labels, sorted by name, without duplicates and without empty values (an empty value means "no such label",
 /// as in Prometheus). Cheap to clone; the strings are shared with whoever made it.
 ///
 /// The metric's name is kept apart from the other labels: on an exporter's page dozens of metrics have the same other
-/// labels, and one list of them serves all.
-#[derive(Clone, Default)]
+/// labels, and one list of them serves all. 16 bytes, since every series has them.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
-    metric: Option<Arc<str>>,
+    metric: Option<ArcStr>,
     /// All but `__name__`, sorted.
-    others: Arc<[Label]>,
+    others: LabelList,
 }
 
 impl Labels {
     /// The set of these labels. Pairs with an empty value are left out; of a repeated name the first one counts.
-    pub fn new<N: Into<Arc<str>>, V: Into<Arc<str>>>(
-        pairs: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
+    pub fn new<N: Into<ArcStr>, V: Into<ArcStr>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut metric = None;
         let mut others: Vec<Label> = Vec::new();
         for (name, value) in pairs {
@@ -45,13 +47,13 @@ impl Labels {
         others.dedup_by(|later, first| later.0 == first.0);
         Self {
             metric,
-            others: others.into(),
+            others: LabelList::new(others.into_iter()),
         }
     }
 
     /// The set of a metric's name and of `others`, which are sorted, without duplicates, empty values and `__name__`: those
     /// of another set.
-    pub fn of_metric(metric: Option<Arc<str>>, others: Arc<[Label]>) -> Self {
+    pub fn of_metric(metric: Option<ArcStr>, others: LabelList) -> Self {
         debug_assert!(others.is_sorted_by(|a, b| a.0 < b.0));
         Self { metric, others }
     }
@@ -75,12 +77,12 @@ impl Labels {
     }
 
     /// The metric's name as a shared string.
-    pub fn metric(&self) -> Option<&Arc<str>> {
+    pub fn metric(&self) -> Option<&ArcStr> {
         self.metric.as_ref()
     }
 
     /// All labels but the metric's name, as shared strings, in the order of their names.
-    pub fn others(&self) -> &Arc<[Label]> {
+    pub fn others(&self) -> &LabelList {
         &self.others
     }
 
@@ -89,7 +91,7 @@ impl Labels {
         let name = self.metric_name().map(|name| (METRIC_NAME, name));
         let place = self
             .others
-            .partition_point(|(key, _)| key.as_ref() < METRIC_NAME);
+            .partition_point(|(key, _)| key.as_str() < METRIC_NAME);
         let (before, after) = self.others.split_at(place);
         pairs(before).chain(name).chain(pairs(after))
     }
@@ -98,8 +100,8 @@ impl Labels {
     #[must_use]
     pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
         let metric = self.metric.as_ref().filter(|_| keep(METRIC_NAME)).cloned();
-        let others: Arc<[Label]> = if self.others.iter().all(|(name, _)| keep(name)) {
-            Arc::clone(&self.others)
+        let others = if self.others.iter().all(|(name, _)| keep(name)) {
+            self.others.clone()
         } else {
             let kept = self.others.iter().filter(|(name, _)| keep(name));
             kept.cloned().collect()
@@ -113,16 +115,13 @@ impl Labels {
         if name == METRIC_NAME {
             return Self {
                 metric: self.metric.clone(),
-                others: Arc::default(),
+                others: LabelList::default(),
             };
         }
-        let others: Arc<[Label]> = match find(&self.others, name) {
-            Some(label) => Arc::new([label.clone()]),
-            None => Arc::default(),
-        };
+        let label = find(&self.others, name);
         Self {
             metric: None,
-            others,
+            others: LabelList::new(label.cloned().into_iter()),
         }
     }
 
@@ -134,22 +133,6 @@ impl Labels {
     /// Whether there is no label at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-impl PartialEq for Labels {
-    fn eq(&self, other: &Self) -> bool {
-        self.metric == other.metric
-            && (Arc::ptr_eq(&self.others, &other.others) || self.others == other.others)
-    }
-}
-
-impl Eq for Labels {}
-
-impl Hash for Labels {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.metric.hash(state);
-        self.others.hash(state);
     }
 }
 
@@ -168,17 +151,17 @@ impl PartialOrd for Labels {
 
 /// The label `name` among `labels`, which are sorted.
 pub fn find<'a>(labels: &'a [Label], name: &str) -> Option<&'a Label> {
-    let of = |(key, _): &Label| key.as_ref().cmp(name);
+    let of = |(key, _): &Label| key.as_str().cmp(name);
     labels.binary_search_by(of).ok().map(|place| &labels[place])
 }
 
 fn pairs(labels: &[Label]) -> impl Iterator<Item = (&str, &str)> {
     labels
         .iter()
-        .map(|(name, value)| (name.as_ref(), value.as_ref()))
+        .map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
-impl<N: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(N, V)> for Labels {
+impl<N: Into<ArcStr>, V: Into<ArcStr>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         Self::new(pairs)
     }
@@ -253,8 +236,15 @@ mod tests {
     fn what_keeps_all_others_shares_them() {
         let labels = Labels::new([("pod", "p"), (METRIC_NAME, "m"), ("gpu", "0")]);
         let nameless = labels.filtered(|name| name != METRIC_NAME);
-        assert!(Arc::ptr_eq(labels.others(), nameless.others()));
+        assert!(labels.others().ptr_eq(nameless.others()));
         assert_eq!(nameless.to_string(), r#"{gpu="0", pod="p"}"#);
+    }
+
+    #[test]
+    fn they_are_two_thin_pointers() {
+        assert_eq!(size_of::<Labels>(), 16);
+        assert_eq!(size_of::<Option<LabelList>>(), 8);
+        assert_eq!(size_of::<Label>(), 16);
     }
 
     #[test]

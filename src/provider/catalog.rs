@@ -9,6 +9,8 @@ mod kept;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arcstr::ArcStr;
+
 use crate::model::objects::{GroupResource, ResourceKind};
 use crate::model::time::Timestamp;
 use crate::rules::Rule;
@@ -25,7 +27,7 @@ pub struct Offer {
     /// The metric's name in the API.
     pub metric: Arc<str>,
     /// The series it comes from.
-    pub series: Arc<str>,
+    pub series: ArcStr,
     /// The label that names the objects.
     pub object_label: String,
     /// The label that names their namespaces, where the series have one.
@@ -46,7 +48,7 @@ pub struct ExternalOffer {
     /// The metric's name in the API.
     pub metric: Arc<str>,
     /// The series it comes from.
-    pub series: Arc<str>,
+    pub series: ArcStr,
     /// The label that keeps a query inside the request's namespace; `None` where the rule is not to.
     pub namespace_label: Option<String>,
     /// Why it cannot be answered, if it cannot.

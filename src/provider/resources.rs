@@ -10,6 +10,7 @@ mod queries;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -49,7 +50,7 @@ pub struct PodUsage {
     /// The time that its CPU is the mean of, which ends then.
     pub window: Duration,
     /// All its containers, in the order of their names.
-    pub containers: Vec<(Arc<str>, Usage)>,
+    pub containers: Vec<(ArcStr, Usage)>,
 }
 
 /// What a node uses.

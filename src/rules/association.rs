@@ -1,7 +1,6 @@
 //! Which label names which Kubernetes resource (prometheus-adapter `pkg/naming/resource_converter.go`).
 
-use std::sync::Arc;
-
+use arcstr::ArcStr;
 use regex::Regex;
 
 use crate::config::Fault;
@@ -95,7 +94,7 @@ impl Association {
     /// The resources that these labels name, each with its label. A label that names nothing the cluster knows is skipped.
     pub(super) fn resources(
         &self,
-        labels: &[Arc<str>],
+        labels: &[ArcStr],
         mapper: &dyn ResourceMapper,
     ) -> Vec<(ResourceKind, String)> {
         // Of two labels for one resource the first override in the file counts, else the first label by name:
@@ -103,7 +102,7 @@ impl Association {
         let mut found: Vec<(usize, ResourceKind, String)> = Vec::new();
         for label in labels {
             let mut overrides = self.overrides.iter();
-            let rank = overrides.position(|(name, _)| name.as_str() == label.as_ref());
+            let rank = overrides.position(|(name, _)| name == label);
             let kind = match (rank, &self.template) {
                 (Some(rank), _) => mapper.resolve(&self.overrides[rank].1),
                 (None, Some(template)) => template.resource(label, mapper),

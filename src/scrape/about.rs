@@ -1,6 +1,5 @@
 //! The series about a target, which it has beside those of its page.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::labels::Labels;
@@ -16,7 +15,7 @@ pub(super) struct About([Labels; NAMES.len()]);
 impl About {
     pub(super) fn new(target: &Target) -> Self {
         let others = target.labels.others();
-        Self(NAMES.map(|name| Labels::of_metric(Some(name.into()), Arc::clone(others))))
+        Self(NAMES.map(|name| Labels::of_metric(Some(name.into()), others.clone())))
     }
 }
 

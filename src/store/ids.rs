@@ -1,17 +1,33 @@
 //! Sorted sets of small numbers.
 
-/// A set of places in the index, sorted. Most label values belong to one set of labels only, and cost no allocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How many take no memory of their own: as many as there is room for beside a pointer.
+const FEW: usize = 3;
+
+/// A set of places in the index, sorted. Most label values belong to no more sets of labels than a pod has containers, and
+/// cost no allocation.
+#[derive(Clone, Debug)]
 pub(super) enum Ids {
-    /// One.
-    One(u32),
-    /// Any number, none included.
-    Many(Vec<u32>),
+    /// The first `count` of `ids`.
+    Few {
+        /// How many there are.
+        count: u8,
+        /// Them, and then anything.
+        ids: [u32; FEW],
+    },
+    /// Any number.
+    #[expect(
+        clippy::box_collection,
+        reason = "each value of a label has 16 bytes of these, and few values have many"
+    )]
+    Many(Box<Vec<u32>>),
 }
 
 impl Default for Ids {
     fn default() -> Self {
-        Self::Many(Vec::new())
+        Self::Few {
+            count: 0,
+            ids: [0; FEW],
+        }
     }
 }
 
@@ -19,26 +35,41 @@ impl Ids {
     /// All of them, in order.
     pub(super) fn as_slice(&self) -> &[u32] {
         match self {
-            Self::One(id) => std::slice::from_ref(id),
+            Self::Few { count, ids } => &ids[..usize::from(*count)],
             Self::Many(ids) => ids,
         }
     }
 
     /// Adds one.
     pub(super) fn insert(&mut self, id: u32) {
-        match self {
-            Self::Many(ids) if ids.is_empty() => *self = Self::One(id),
-            Self::Many(ids) => match ids.last() {
-                // The numbers are mostly given out in order.
-                Some(last) if *last < id => ids.push(id),
-                _ => {
-                    if let Err(place) = ids.binary_search(&id) {
-                        ids.insert(place, id);
-                    }
-                }
+        let all = self.as_slice();
+        let place = match all.last() {
+            // The numbers are mostly given out in order.
+            Some(last) if *last < id => all.len(),
+            _ => match all.binary_search(&id) {
+                Ok(_) => return,
+                Err(place) => place,
             },
-            Self::One(other) if *other == id => {}
-            Self::One(other) => *self = Self::Many(vec![id.min(*other), id.max(*other)]),
+        };
+        match self {
+            Self::Few { count, ids } if usize::from(*count) < FEW => {
+                ids.copy_within(place..usize::from(*count), place + 1);
+                ids[place] = id;
+                *count += 1;
+            }
+            Self::Few { ids, .. } => {
+                let mut many = Vec::with_capacity(2 * FEW);
+                many.extend(*ids);
+                many.insert(place, id);
+                *self = Self::Many(Box::new(many));
+            }
+            Self::Many(ids) => {
+                if ids.len() == ids.capacity() {
+                    // Not twice as many: thousands of lists have some dozens.
+                    ids.reserve_exact(FEW + ids.len() / 4);
+                }
+                ids.insert(place, id);
+            }
         }
     }
 
@@ -46,9 +77,13 @@ impl Ids {
     pub(super) fn remove(&mut self, gone: &[u32]) -> bool {
         let is_gone = |id: &u32| gone.binary_search(id).is_ok();
         match self {
-            Self::One(id) => {
-                if is_gone(id) {
-                    *self = Self::default();
+            Self::Few { count, ids } => {
+                let all = std::mem::take(count);
+                for place in 0..usize::from(all) {
+                    if !is_gone(&ids[place]) {
+                        ids[usize::from(*count)] = ids[place];
+                        *count += 1;
+                    }
                 }
             }
             Self::Many(ids) if gone.len() == 1 => {
@@ -69,6 +104,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn they_take_two_words() {
+        assert_eq!(size_of::<Ids>(), 16);
+    }
 
     proptest! {
         #[test]

@@ -1,15 +1,23 @@
 //! Which series exist, found by the values of their labels.
 
+mod slab;
+
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_map::EntryRef;
 use smallvec::SmallVec;
 
-use crate::model::labels::{self, Label, Labels, METRIC_NAME};
+use crate::model::labels::{self, Label, LabelList, Labels, METRIC_NAME};
 use crate::model::matcher::{MatchOp, Matcher};
 
 use super::ids::Ids;
 use super::{Block, BlockState};
+use slab::Slab;
 
 /// A series' place in the index.
 pub(super) type SeriesId = u32;
@@ -32,14 +40,14 @@ pub(super) struct Entry {
 /// A metric's name and the series that have it.
 #[derive(Debug)]
 struct Name {
-    name: Arc<str>,
+    name: ArcStr,
     series: Ids,
 }
 
 /// What dozens of series of a target share: all labels but the metric's name.
 #[derive(Debug)]
 struct Set {
-    labels: Arc<[Label]>,
+    labels: LabelList,
     /// Its series, sorted. A container's set has two, which need no memory of their own.
     members: SmallVec<[(NameId, SeriesId); 2]>,
 }
@@ -54,61 +62,16 @@ pub(super) struct Index {
     series: Slab<Entry>,
     names: Slab<Name>,
     sets: Slab<Set>,
-    name_ids: HashMap<Arc<str>, NameId>,
-    set_ids: HashMap<Arc<[Label]>, SetId>,
-    by_label: HashMap<Arc<str>, HashMap<Arc<str>, Ids>>,
+    name_ids: ByText<NameId>,
+    /// By their labels, which are only in `sets`.
+    set_ids: HashTable<SetId>,
+    by_label: ByText<ByText<Ids>>,
+    /// What the labels of sets are hashed with: whoever writes a page must not choose where they go.
+    keys: RandomState,
 }
 
-/// A list whose free places are used again.
-#[derive(Debug)]
-struct Slab<T> {
-    places: Vec<Option<T>>,
-    free: Vec<u32>,
-}
-
-impl<T> Default for Slab<T> {
-    fn default() -> Self {
-        Self {
-            places: Vec::new(),
-            free: Vec::new(),
-        }
-    }
-}
-
-impl<T> Slab<T> {
-    fn len(&self) -> usize {
-        self.places.len() - self.free.len()
-    }
-
-    fn get(&self, id: u32) -> Option<&T> {
-        self.places.get(id as usize)?.as_ref()
-    }
-
-    fn get_mut(&mut self, id: u32) -> Option<&mut T> {
-        self.places.get_mut(id as usize)?.as_mut()
-    }
-
-    fn insert(&mut self, make: impl FnOnce(u32) -> T) -> u32 {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            u32::try_from(self.places.len() - 1).expect("the limit on series is far below 2^32")
-        });
-        self.places[id as usize] = Some(make(id));
-        id
-    }
-
-    fn remove(&mut self, id: u32) -> Option<T> {
-        let gone = self.places.get_mut(id as usize)?.take();
-        if gone.is_some() {
-            self.free.push(id);
-        }
-        gone
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().flatten()
-    }
-}
+/// Hashed with a key of its own.
+type ByText<V> = hashbrown::HashMap<ArcStr, V, RandomState>;
 
 impl Index {
     /// How many series there are.
@@ -124,13 +87,14 @@ impl Index {
             labels
                 .metric()
                 .and(self.names.get(name))
-                .map(|name| Arc::clone(&name.name)),
+                .map(|name| name.name.clone()),
             self.sets
                 .get(set)
-                .map(|set| Arc::clone(&set.labels))
+                .map(|set| set.labels.clone())
                 .unwrap_or_default(),
         );
-        let id = self.series.insert(|id| Entry {
+        let id = self.series.next();
+        self.series.insert(Entry {
             labels: shared,
             block: Arc::clone(block),
             id,
@@ -149,55 +113,56 @@ impl Index {
         id
     }
 
-    fn name(&mut self, name: Option<&Arc<str>>) -> NameId {
+    fn name(&mut self, name: Option<&ArcStr>) -> NameId {
         let text = name.map_or("", |name| &**name);
         if let Some(id) = self.name_ids.get(text) {
             return *id;
         }
-        let name: Arc<str> = name.cloned().unwrap_or_default();
-        let id = self.names.insert(|_| Name {
-            name: Arc::clone(&name),
+        let name = name.cloned().unwrap_or_default();
+        let id = self.names.insert(Name {
+            name: name.clone(),
             series: Ids::default(),
         });
         self.name_ids.insert(name, id);
         id
     }
 
-    fn set(&mut self, labels: &Arc<[Label]>) -> SetId {
-        if let Some(id) = self.set_ids.get(labels) {
-            return *id;
+    fn set(&mut self, labels: &LabelList) -> SetId {
+        let hash = self.keys.hash_one(labels);
+        if let Some(id) = self.find_set(hash, labels) {
+            return id;
         }
-        let shared: Arc<[Label]> = labels
-            .iter()
-            .map(|(name, value)| self.shared(name, value))
-            .collect();
-        let id = self.sets.insert(|_| Set {
-            labels: Arc::clone(&shared),
+        let id = self.sets.next();
+        let shared = labels.iter().map(|label| self.shared(label, id));
+        let labels = LabelList::new(shared);
+        self.sets.insert(Set {
+            labels,
             members: SmallVec::new(),
         });
-        for (name, value) in shared.iter() {
-            if let Some(ids) = self.by_label.get_mut(name).and_then(|it| it.get_mut(value)) {
-                ids.insert(id);
-            }
-        }
-        self.set_ids.insert(shared, id);
+        let (keys, sets) = (&self.keys, &self.sets);
+        self.set_ids.insert_unique(hash, id, |id| {
+            sets.get(*id).map_or(0, |set| keys.hash_one(&set.labels))
+        });
         id
     }
 
-    /// This label in the strings that the index has for it.
-    fn shared(&mut self, name: &Arc<str>, value: &Arc<str>) -> Label {
-        let name = match self.by_label.get_key_value(name) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::clone(name),
+    /// The set of these labels, whose hash this is.
+    fn find_set(&self, hash: u64, labels: &LabelList) -> Option<SetId> {
+        let is_it = |id: &SetId| self.sets.get(*id).is_some_and(|set| set.labels == *labels);
+        self.set_ids.find(hash, is_it).copied()
+    }
+
+    /// This label of `set`, in the strings that the index has for it.
+    fn shared(&mut self, (name, value): &Label, set: SetId) -> Label {
+        let (name, values) = match self.by_label.entry_ref(name) {
+            EntryRef::Occupied(known) => (known.key().clone(), known.into_mut()),
+            EntryRef::Vacant(new) => (name.clone(), new.insert(ByText::default())),
         };
-        let values = self.by_label.entry(Arc::clone(&name)).or_default();
-        let value = match values.get_key_value(value) {
-            Some((known, _)) => Arc::clone(known),
-            None => {
-                values.insert(Arc::clone(value), Ids::default());
-                Arc::clone(value)
-            }
+        let (value, sets) = match values.entry_ref(value) {
+            EntryRef::Occupied(known) => (known.key().clone(), known.into_mut()),
+            EntryRef::Vacant(new) => (value.clone(), new.insert(Ids::default())),
         };
+        sets.insert(set);
         (name, value)
     }
 
@@ -214,15 +179,16 @@ impl Index {
                 continue;
             };
             of_name.entry(*name).or_default().push(id);
-            let Some(set) = self.set_ids.get(entry.labels.others()) else {
+            let labels = entry.labels.others();
+            let Some(set) = self.find_set(self.keys.hash_one(labels), labels) else {
                 continue;
             };
-            if let Some(Set { members, .. }) = self.sets.get_mut(*set) {
+            if let Some(Set { members, .. }) = self.sets.get_mut(set) {
                 if let Ok(place) = members.binary_search(&(*name, id)) {
                     members.remove(place);
                 }
                 if members.is_empty() {
-                    emptied.push(*set);
+                    emptied.push(set);
                 }
             }
         }
@@ -248,7 +214,10 @@ impl Index {
             for label in set.labels.iter() {
                 of_label.entry(label.clone()).or_default().push(id);
             }
-            self.set_ids.remove(&set.labels);
+            let hash = self.keys.hash_one(&set.labels);
+            if let Ok(known) = self.set_ids.find_entry(hash, |it| *it == id) {
+                known.remove();
+            }
         }
         for ((name, value), mut gone) in of_label {
             gone.sort_unstable();
@@ -274,7 +243,8 @@ impl Index {
         let name = *self
             .name_ids
             .get(labels.metric_name().unwrap_or_default())?;
-        let set = self.sets.get(*self.set_ids.get(labels.others())?)?;
+        let hash = self.keys.hash_one(labels.others());
+        let set = self.sets.get(self.find_set(hash, labels.others())?)?;
         let of_name = |(_, id): &(NameId, SeriesId)| self.series.get(*id);
         members_of(set, name)
             .iter()
@@ -287,27 +257,32 @@ impl Index {
         let (of_name, of_labels): (Vec<&Matcher>, Vec<&Matcher>) = matchers
             .iter()
             .partition(|matcher| matcher.name == METRIC_NAME);
-        let sets = self.candidates(&of_labels);
+        let (sets, met) = self.candidates(&of_labels);
+        // What led to the sets need not be compared with each of them.
+        let matchers = of_labels.iter().enumerate();
+        let unmet = matchers.filter(|(place, _)| Some(*place) != met);
+        let unmet: Vec<&Matcher> = unmet.map(|(_, matcher)| *matcher).collect();
         let Some(names) = self.matching_names(&of_name) else {
-            return self.in_sets(&sets, &of_labels, |set| &set.members);
+            return self.in_sets(&sets, &unmet, |set| &set.members);
         };
         let named = || names.iter().filter_map(|id| self.names.get(*id));
         let by_name: usize = named().map(|name| name.series.as_slice().len()).sum();
         if sets.len().is_none_or(|sets| sets > by_name) {
-            let series = named().flat_map(|name| name.series.as_slice());
-            let meets = |entry: &&Entry| {
-                let value = |matcher: &&Matcher| matcher.matches(entry.labels.value(&matcher.name));
-                of_labels.iter().all(value)
-            };
-            return series
-                .filter_map(|id| self.series.get(*id))
-                .filter(meets)
-                .collect();
+            let all_match = of_labels.is_empty();
+            let mut found = Vec::with_capacity(if all_match { by_name } else { 0 });
+            for id in named().flat_map(|name| name.series.as_slice()) {
+                found.extend(self.series.get(*id).filter(|entry| {
+                    let value =
+                        |matcher: &&Matcher| matcher.matches(entry.labels.value(&matcher.name));
+                    all_match || of_labels.iter().all(value)
+                }));
+            }
+            return found;
         }
         if let [name] = names.as_slice() {
-            return self.in_sets(&sets, &of_labels, |set| members_of(set, *name));
+            return self.in_sets(&sets, &unmet, |set| members_of(set, *name));
         }
-        let mut found = self.in_sets(&sets, &of_labels, |set| &set.members);
+        let mut found = self.in_sets(&sets, &unmet, |set| &set.members);
         found.retain(|entry| {
             let name = entry.labels.metric_name().unwrap_or_default();
             let id = self.name_ids.get(name);
@@ -370,36 +345,35 @@ impl Index {
         found
     }
 
-    /// The shortest list of sets that must contain every answer.
-    fn candidates(&self, matchers: &[&Matcher]) -> Sets<'_> {
+    /// The shortest list of sets that must contain every answer, and the place of the matcher that all of them meet.
+    fn candidates(&self, matchers: &[&Matcher]) -> (Sets<'_>, Option<usize>) {
         let list = |matcher: &Matcher| {
             let values = self.by_label.get(matcher.name.as_str())?;
             Some(values.get(matcher.value.as_str())?.as_slice())
         };
         let exact = matchers
             .iter()
-            .filter(|matcher| matches!(matcher.op, MatchOp::Equal) && !matcher.value.is_empty())
-            .map(|matcher| list(matcher).unwrap_or_default())
-            .min_by_key(|ids| ids.len());
-        if let Some(ids) = exact {
-            return Sets::Some(ids);
+            .enumerate()
+            .filter(|(_, it)| matches!(it.op, MatchOp::Equal) && !it.value.is_empty())
+            .map(|(place, matcher)| (place, list(matcher).unwrap_or_default()))
+            .min_by_key(|(_, ids)| ids.len());
+        if let Some((place, ids)) = exact {
+            return (Sets::Some(ids), Some(place));
         }
         // No exact value is named: the union of what an expression lets through, unless that includes absence.
         let narrows =
-            |matcher: &&&Matcher| matches!(matcher.op, MatchOp::Regex(_)) && !matcher.matches("");
-        let Some(expression) = matchers.iter().find(narrows) else {
-            return Sets::All;
+            |matcher: &&Matcher| matches!(matcher.op, MatchOp::Regex(_)) && !matcher.matches("");
+        let Some(place) = matchers.iter().position(narrows) else {
+            return (Sets::All, None);
         };
+        let expression = matchers[place];
         let values = self.by_label.get(expression.name.as_str());
         let matching = values
             .into_iter()
             .flatten()
             .filter(|(value, _)| expression.matches(value));
-        Sets::Union(
-            matching
-                .flat_map(|(_, ids)| ids.as_slice().iter().copied())
-                .collect(),
-        )
+        let sets = matching.flat_map(|(_, ids)| ids.as_slice().iter().copied());
+        (Sets::Union(sets.collect()), Some(place))
     }
 
     /// Calls `visit` once for each target that `entries` belong to, with the target's samples locked; with those of the

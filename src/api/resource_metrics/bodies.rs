@@ -1,9 +1,9 @@
 //! PodMetrics and NodeMetrics as bytes: JSON in the order in which Go writes its fields, and protobuf.
 
 use std::fmt::{self, Display};
-use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use serde::{Serialize, Serializer};
 
 use crate::api::as_text;
@@ -57,7 +57,7 @@ pub(super) struct Item<'a> {
 #[derive(Clone, Copy)]
 enum Of<'a> {
     Node(&'a Usage),
-    Containers(&'a [(Arc<str>, Usage)]),
+    Containers(&'a [(ArcStr, Usage)]),
 }
 
 impl<'a> Item<'a> {
@@ -261,7 +261,7 @@ pub(super) struct Metadata<'a> {
     labels: &'a ObjectLabels,
 }
 
-struct Containers<'a>(&'a [(Arc<str>, Usage)]);
+struct Containers<'a>(&'a [(ArcStr, Usage)]);
 
 impl Serialize for Containers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

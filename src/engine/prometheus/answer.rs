@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
 
+use arcstr::ArcStr;
 use serde::Deserialize;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess,
@@ -273,21 +273,21 @@ impl<'de> Visitor<'de> for ShapesVisitor {
 struct Kinds {
     shapes: HashSet<SeriesShape>,
     /// All names in them, once.
-    names: HashSet<Arc<str>>,
+    names: HashSet<ArcStr>,
     /// Their length together.
     bytes: usize,
     /// The label names of the series being read; kept for its memory.
-    labels: Vec<Arc<str>>,
+    labels: Vec<ArcStr>,
 }
 
 impl Kinds {
-    fn name(&mut self, name: &str) -> Arc<str> {
+    fn name(&mut self, name: &str) -> ArcStr {
         if let Some(known) = self.names.get(name) {
-            return Arc::clone(known);
+            return known.clone();
         }
-        let new: Arc<str> = name.into();
+        let new = ArcStr::from(name);
         self.bytes += name.len();
-        self.names.insert(Arc::clone(&new));
+        self.names.insert(new.clone());
         new
     }
 }
@@ -343,28 +343,28 @@ impl<'de> Visitor<'de> for OneSeries<'_> {
 struct Name<'a>(&'a mut Kinds);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = Arc<str>;
+    type Value = ArcStr;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Arc<str>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ArcStr, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl Visitor<'_> for Name<'_> {
-    type Value = Arc<str>;
+    type Value = ArcStr;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a label's name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<Arc<str>, E> {
+    fn visit_str<E>(self, name: &str) -> Result<ArcStr, E> {
         Ok(self.0.name(name))
     }
 }
 
 /// What matters of a label's value.
 enum Given {
-    Name(Arc<str>),
+    Name(ArcStr),
     Some,
     /// As Prometheus has it: no such label.
     Empty,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arcstr::ArcStr;
 use futures_util::future::{join, join_all};
 use tokio::sync::Mutex;
 
@@ -89,7 +90,7 @@ struct RuleOffers<K, O> {
     /// What the offers were made from.
     made_from: Option<Origin>,
     /// What is known of the rule's query for a series and the label of its objects: it takes parsing to find out.
-    judged: HashMap<(Arc<str>, String), Judgement>,
+    judged: HashMap<(ArcStr, String), Judgement>,
 }
 
 /// What a rule's offers are made from, to see whether they have to be made anew.
@@ -331,8 +332,8 @@ impl<K: Clone + Eq + Hash, O: Offered> RuleOffers<K, O> {
     }
 
     /// How the rule's query can be asked for this series; found out once. `object_label` is empty for external metrics.
-    fn judge(&mut self, series: &Arc<str>, object_label: &str, lookup: &Lookup<'_>) -> Judgement {
-        let key = (Arc::clone(series), object_label.to_owned());
+    fn judge(&mut self, series: &ArcStr, object_label: &str, lookup: &Lookup<'_>) -> Judgement {
+        let key = (series.clone(), object_label.to_owned());
         if let Some(known) = self.judged.get(&key) {
             return known.clone();
         }
@@ -390,7 +391,7 @@ impl RuleOffers<(GroupResource, Arc<str>), Offer> {
             let offer = Offer {
                 rule: Arc::clone(&self.rule),
                 metric: Arc::clone(&metric),
-                series: Arc::clone(&shape.metric),
+                series: shape.metric.clone(),
                 batched: judgement.batched,
                 unusable,
                 namespace_label: namespace_label.clone(),
@@ -423,7 +424,7 @@ impl RuleOffers<Arc<str>, ExternalOffer> {
         let offer = ExternalOffer {
             rule: Arc::clone(&self.rule),
             metric: Arc::clone(&metric),
-            series: Arc::clone(&shape.metric),
+            series: shape.metric.clone(),
             namespace_label,
             unusable,
             last_seen: lookup.now,

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
+
 use crate::engine::{Scraped, Wanted};
 use crate::model::labels::{Labels, METRIC_NAME, find};
 use crate::model::matcher::Matcher;
@@ -53,13 +55,10 @@ pub(super) struct Kubelets {
     bounds: Bounds,
 }
 
-/// A container's name, or a node's.
-type Name = Arc<str>;
-
 /// What is known of a container or a node.
 #[derive(Debug)]
 struct Measured {
-    name: Name,
+    name: ArcStr,
     started: Option<Timestamp>,
     cpu: Result<Rate, Lacking>,
     memory: Result<Quantity, Lacking>,
@@ -67,7 +66,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(name: Name) -> Self {
+    fn new(name: ArcStr) -> Self {
         Self {
             name,
             started: None,
@@ -93,12 +92,9 @@ impl Measured {
 /// The containers of a pod on one node. The same name may be on two, where a node is lost and its StatefulSet's pod was made anew.
 #[derive(Debug)]
 struct OnNode {
-    node: Name,
+    node: Option<ArcStr>,
     containers: Vec<Measured>,
 }
-
-/// A pod's namespace and name.
-type PodKey = (Arc<str>, Arc<str>);
 
 impl Kubelets {
     pub(super) fn new(
@@ -130,29 +126,39 @@ impl Kubelets {
         if let [pod] = pods.as_slice() {
             matchers.push(Matcher::equal("pod", &*pod.object.name));
         }
-        let mut known: HashMap<PodKey, Vec<OnNode>> = HashMap::with_capacity(pods.len());
+        let mut places: HashMap<(&str, &str), usize> = HashMap::with_capacity(pods.len());
+        for (place, pod) in pods.iter().enumerate() {
+            let namespace = pod.object.namespace.as_deref();
+            places.extend(namespace.map(|namespace| ((namespace, &*pod.object.name), place)));
+        }
+        // By the pod's place.
+        let mut known: Vec<Vec<OnNode>> = pods.iter().map(|_| Vec::new()).collect();
         self.read(&CONTAINER, &matchers, now, |labels, measure| {
-            let label = |name| find(labels.others(), name).map(|(_, value)| Arc::clone(value));
+            let label = |name| find(labels.others(), name).map(|(_, value)| value);
             let (Some(namespace), Some(pod), Some(container)) =
                 (label("namespace"), label("pod"), label("container"))
             else {
                 return;
             };
-            let node = label("instance").unwrap_or_default();
-            let nodes = known.entry((namespace, pod)).or_default();
-            let place = nodes.iter().position(|it| it.node == node);
+            let Some(place) = places.get(&(namespace.as_str(), pod.as_str())) else {
+                return;
+            };
+            let node = label("instance");
+            let nodes = &mut known[*place];
+            let place = nodes.iter().position(|it| it.node.as_ref() == node);
             let place = place.unwrap_or_else(|| {
-                let containers = Vec::new();
-                nodes.push(OnNode { node, containers });
+                nodes.push(OnNode {
+                    node: node.cloned(),
+                    containers: Vec::new(),
+                });
                 nodes.len() - 1
             });
             measure(entry(&mut nodes[place].containers, container));
         });
-        let usage = |pod: LabelledObject| {
-            let key = (pod.object.namespace.clone()?, Arc::clone(&pod.object.name));
-            pod_usage(pod, known.get(&key)?)
-        };
-        pods.into_iter().filter_map(usage).collect()
+        let known = pods.into_iter().zip(known);
+        known
+            .filter_map(|(pod, nodes)| pod_usage(pod, &nodes))
+            .collect()
     }
 
     /// The usage of those of `nodes` that have one, in their order, and why the others have none.
@@ -161,21 +167,21 @@ impl Kubelets {
         nodes: Vec<LabelledObject>,
         now: Timestamp,
     ) -> (Vec<NodeUsage>, Vec<Missing>) {
-        let mut known: HashMap<Name, Vec<Measured>> = HashMap::with_capacity(nodes.len());
+        let mut known: HashMap<ArcStr, Vec<Measured>> = HashMap::with_capacity(nodes.len());
         let mut matchers = Vec::new();
         if let [node] = nodes.as_slice() {
             matchers.push(Matcher::equal("node", &*node.object.name));
         }
         self.read(&NODE, &matchers, now, |labels, measure| {
             if let Some((_, name)) = find(labels.others(), "node") {
-                let found = known.entry(Arc::clone(name)).or_default();
-                measure(entry(found, Arc::clone(name)));
+                let found = known.entry(name.clone()).or_default();
+                measure(entry(found, name));
             }
         });
         let (mut found, mut missing) = (Vec::with_capacity(nodes.len()), Vec::new());
         for node in nodes {
             let measured = known
-                .get(&node.object.name)
+                .get(&*node.object.name)
                 .and_then(|measured| measured.first());
             match measured.map(Measured::usage) {
                 Some(Ok((rate, usage))) => found.push(NodeUsage {
@@ -278,10 +284,10 @@ fn start(seconds: f64) -> Timestamp {
     Timestamp::from_millis((seconds * 1e3) as i64)
 }
 
-fn entry(all: &mut Vec<Measured>, name: Name) -> &mut Measured {
-    let place = all.iter().position(|it| it.name == name);
+fn entry<'a>(all: &'a mut Vec<Measured>, name: &ArcStr) -> &'a mut Measured {
+    let place = all.iter().position(|it| it.name == *name);
     let place = place.unwrap_or_else(|| {
-        all.push(Measured::new(name));
+        all.push(Measured::new(name.clone()));
         all.len() - 1
     });
     &mut all[place]
@@ -298,7 +304,7 @@ fn pod_usage(pod: LabelledObject, nodes: &[OnNode]) -> Option<PodUsage> {
     let mut earliest: Option<Rate> = None;
     for container in measured {
         let (rate, usage) = container.usage().ok()?;
-        containers.push((Arc::clone(&container.name), usage));
+        containers.push((container.name.clone(), usage));
         if earliest.is_none_or(|earliest| rate.at < earliest.at) {
             earliest = Some(rate);
         }

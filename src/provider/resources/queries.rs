@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::engine::{Engine, InstantQuery, Point};
@@ -35,7 +36,7 @@ pub(super) struct Queries {
 type Value = (f64, Timestamp);
 
 /// By pod or node, then by container.
-type Values = HashMap<Arc<str>, BTreeMap<Arc<str>, Value>>;
+type Values = HashMap<Arc<str>, BTreeMap<ArcStr, Value>>;
 
 impl Queries {
     pub(super) fn new(
@@ -86,7 +87,7 @@ impl Queries {
             let mut oldest = Timestamp::MAX;
             for ((container, cpu), memory) in cpu.iter().zip(memory.values()) {
                 let (usage, at) = both(*cpu, *memory)?;
-                containers.push((Arc::clone(container), usage));
+                containers.push((container.clone(), usage));
                 oldest = oldest.min(at);
             }
             Some(PodUsage {

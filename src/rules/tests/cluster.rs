@@ -70,8 +70,8 @@ pub(super) fn rules(yaml: &str) -> Vec<Rule> {
         .collect()
 }
 
-pub(super) fn labels(names: &[&str]) -> Vec<Arc<str>> {
-    let mut names: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
+pub(super) fn labels(names: &[&str]) -> Vec<ArcStr> {
+    let mut names: Vec<ArcStr> = names.iter().map(|name| ArcStr::from(*name)).collect();
     names.sort();
     names
 }
