@@ -1,5 +1,6 @@
 //! Gets a target's page over HTTP, within bounds on time, size and memory.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::scrape::ScrapeLimits;
 use crate::exposition::Format;
 use crate::targets::Target;
-use crate::transport::{Clients, SettingsError, authorization};
+use crate::transport::{Clients, SettingsError, Tls, authorization};
 
 use super::ScrapeError;
 use super::connection::{Connection, Exchange, is_stale};
@@ -178,20 +179,20 @@ impl Fetcher {
         let http = &target.settings.http;
         let tls = self.clients.get(http).await?;
         let mut kept = kept.filter(|it| it.serves(&tls));
-        let mut url = target.url.clone();
+        let mut url = Cow::Borrowed(&target.url);
         for _ in 0..=REDIRECTS {
             let request = async || request(target, &url, authorization(http).await?);
             let reused = kept.is_some();
             let connection = match kept.take() {
                 Some(connection) => connection,
-                None => Connection::open(&url, &self.names, &tls, deadline).await?,
+                None => self.open(&url, &tls, deadline).await?,
             };
             let mut exchange = connection.begin(expected).await?;
             let sent = exchange.send(request().await?).await;
             let response = match sent {
                 // The other end may have closed it while it was idle.
                 Err(error) if reused && is_stale(&error) => {
-                    let connection = Connection::open(&url, &self.names, &tls, deadline).await?;
+                    let connection = self.open(&url, &tls, deadline).await?;
                     exchange = connection.begin(expected).await?;
                     // Made anew: that is rare, and a copy for each scrape is dear.
                     exchange.send(request().await?).await?
@@ -211,9 +212,20 @@ impl Fetcher {
                 let origin = next.origin().ascii_serialization();
                 return Err(ScrapeError::Redirect(origin));
             }
-            url = next;
+            url = Cow::Owned(next);
         }
         Err(ScrapeError::Circle)
+    }
+
+    /// A new connection. It is made in a place of its own: mostly there is one, and the state of making it is larger than all
+    /// else of a scrape.
+    async fn open(
+        &self,
+        url: &Url,
+        tls: &Tls,
+        deadline: Instant,
+    ) -> Result<Connection, ScrapeError> {
+        Box::pin(Connection::open(url, &self.names, tls, deadline)).await
     }
 }
 

@@ -84,17 +84,32 @@ impl Task {
     }
 
     /// Scrapes until `cancel`, whenever `timing` says so.
-    pub(super) async fn run(mut self, timing: Timing, cancel: CancellationToken) {
-        let scrapes = async {
-            loop {
-                let turn = timing.turn().await;
-                self.shared.statistics.begun(&turn);
-                let good = self.scrape().await;
-                timing.ended(good);
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "it would keep room for its arguments twice, and there are as many of these as targets"
+    )]
+    pub(super) fn run(
+        mut self,
+        timing: Timing,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = ()> {
+        async move {
+            let scrapes = async {
+                loop {
+                    let turn = timing.turn().await;
+                    self.shared.statistics.begun(&turn);
+                    let good = self.scrape().await;
+                    timing.ended(good);
+                }
+            };
+            // What is cut short here is at most the reading of a page; the store takes pages whole. (The token's own way to run
+            // something until it is cancelled keeps room for it twice as well.)
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                () = scrapes => {}
             }
-        };
-        // What is cut short here is at most the reading of a page; the store takes pages whole.
-        cancel.run_until_cancelled(scrapes).await;
+        }
     }
 
     /// One scrape; its time, if it gave samples.
