@@ -5,6 +5,7 @@
 //! whoever asks the API waits for no page that is being read.
 
 use std::io;
+use std::sync::mpsc;
 use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle};
@@ -54,10 +55,20 @@ impl Threads {
 
 /// A thread that runs what is spawned on it until `end`.
 fn thread(end: CancellationToken) -> io::Result<Handle> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let handle = runtime.handle().clone();
+    let (sender, receiver) = mpsc::sync_channel(1);
+    // The runtime is made and dropped there: where tasks run, none may be dropped.
+    let run = move || {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
+        let _ = sender.send(handle.map_err(|error| io::Error::from(error.kind())));
+        if let Ok(runtime) = runtime {
+            runtime.block_on(end.cancelled());
+        }
+    };
     std::thread::Builder::new()
         .name("scrape".to_owned())
-        .spawn(move || runtime.block_on(end.cancelled()))?;
-    Ok(handle)
+        .spawn(run)?;
+    receiver
+        .recv()
+        .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
