@@ -28,6 +28,8 @@ pub(crate) enum Contestant {
     Adapter,
     /// The adapter, keeping what the rules of its presets need.
     AdapterNeeded,
+    /// No contestant: what reading the pages alone takes.
+    Reader,
     /// The adapter in place of metrics-server: kubelets alone, and what metrics.k8s.io needs of them.
     ResourceMetrics,
 }
@@ -39,6 +41,7 @@ impl Contestant {
             Self::VictoriaMetrics => "VictoriaMetrics",
             Self::Adapter => "adapter, every series",
             Self::AdapterNeeded => "adapter, needed series",
+            Self::Reader => "reading alone",
             Self::ResourceMetrics => "adapter, metrics.k8s.io",
         }
     }
@@ -48,6 +51,11 @@ impl Contestant {
             self,
             Self::Adapter | Self::AdapterNeeded | Self::ResourceMetrics
         )
+    }
+
+    /// Whether it is this program, which tells what it has done.
+    fn is_ours(self) -> bool {
+        self.is_adapter() || self == Self::Reader
     }
 
     /// What it scrapes.
@@ -73,6 +81,7 @@ impl Contestant {
             Self::Adapter | Self::AdapterNeeded | Self::ResourceMetrics => {
                 Running::role(&["adapter", file])
             }
+            Self::Reader => Running::role(&["reader", &nodes.to_string()]),
             Self::Prometheus => {
                 let Some(programs) = std::env::var_os(PROMETHEUS).map(PathBuf::from) else {
                     println!(
@@ -117,8 +126,8 @@ impl Contestant {
                 Running::program(&mut command, &log)
             }
         };
-        if self.is_adapter() {
-            idle = Some(process.memory());
+        if self.is_ours() {
+            idle = self.is_adapter().then(|| process.memory());
             let _: Told = process.ask();
         } else {
             let begun = Instant::now();
@@ -216,7 +225,10 @@ impl Scraper {
                 of("vm_cache_entries{type=\"storage/hour_metric_ids\"}"),
                 of("vm_promscrape_scrapes_failed_total"),
             ),
-            Contestant::Adapter | Contestant::AdapterNeeded | Contestant::ResourceMetrics => {
+            Contestant::Adapter
+            | Contestant::AdapterNeeded
+            | Contestant::ResourceMetrics
+            | Contestant::Reader => {
                 let told: Told = self.process.ask();
                 (
                     told.samples as f64,

@@ -9,6 +9,7 @@ mod adapter;
 mod contestants;
 mod pages;
 mod processes;
+mod reader;
 mod report;
 mod simulator;
 
@@ -60,6 +61,8 @@ enum Role {
     Simulator { kind: Kind, nodes: u32 },
     #[command(hide = true)]
     Adapter { config: PathBuf },
+    #[command(hide = true)]
+    Reader { nodes: u32 },
 }
 
 fn main() {
@@ -67,6 +70,7 @@ fn main() {
     match options.role {
         Some(Role::Simulator { kind, nodes }) => simulator::run(kind, nodes),
         Some(Role::Adapter { config }) => adapter::run(&config),
+        Some(Role::Reader { nodes }) => reader::run(nodes),
         None => measure(&options),
     }
 }
@@ -78,6 +82,7 @@ fn measure(options: &Options) {
         Contestant::VictoriaMetrics,
         Contestant::Adapter,
         Contestant::AdapterNeeded,
+        Contestant::Reader,
     ];
     if options.nodes > 0 {
         let mut fleet = Fleet::start(options.nodes, Contestant::Adapter.kinds());
