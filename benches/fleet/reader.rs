@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::INTERVAL;
 use crate::adapter::Told;
+use crate::contestants::Contestant;
 use crate::pages::Kind;
 use crate::simulator;
 
@@ -42,8 +43,8 @@ pub(crate) fn run(nodes: u32) {
 }
 
 fn read(nodes: u32) {
-    let kinds = [Kind::Dcgm, Kind::Kubelet];
-    let targets = (0..nodes).flat_map(|node| kinds.map(|kind| (node, kind)));
+    let kinds = Contestant::Reader.kinds();
+    let targets = (0..nodes).flat_map(|node| kinds.iter().map(move |kind| (node, *kind)));
     let connect = |(node, kind): (u32, Kind)| {
         let stream = TcpStream::connect(simulator::address(node, kind)).expect("a simulator");
         stream.set_nodelay(true).expect("a socket");

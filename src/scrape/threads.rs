@@ -57,12 +57,13 @@ impl Threads {
 fn thread(end: CancellationToken) -> io::Result<Handle> {
     let (sender, receiver) = mpsc::sync_channel(1);
     // The runtime is made and dropped there: where tasks run, none may be dropped.
-    let run = move || {
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
-        let _ = sender.send(handle.map_err(|error| io::Error::from(error.kind())));
-        if let Ok(runtime) = runtime {
+    let run = move || match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let _ = sender.send(Ok(runtime.handle().clone()));
             runtime.block_on(end.cancelled());
+        }
+        Err(error) => {
+            let _ = sender.send(Err(error));
         }
     };
     std::thread::Builder::new()

@@ -39,19 +39,17 @@ impl Column {
     }
 
     fn group(&self, group: usize) -> Option<&[u8]> {
-        let start = self.place(group)?;
+        // What lies behind the last place is the first group.
         let groups = self.place(0)? / PLACE;
+        if group >= groups {
+            return None;
+        }
         let end = if group + 1 < groups {
             self.place(group + 1)?
         } else {
             self.bytes.len()
         };
-        // What lies behind the last place is the first group.
-        if group < groups {
-            self.bytes.get(start..end)
-        } else {
-            None
-        }
+        self.bytes.get(self.place(group)?..end)
     }
 
     fn place(&self, group: usize) -> Option<usize> {

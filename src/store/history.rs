@@ -58,6 +58,36 @@ impl Newest {
     fn sample(&self) -> Sample {
         Sample::new(self.time, self.value().get())
     }
+
+    /// Takes in a sample that the scrape `round`, begun at `at`, brought; it is written to `column`.
+    #[inline]
+    fn push<'a>(
+        &mut self,
+        round: u32,
+        at: Timestamp,
+        sample: Sample,
+        column: impl FnOnce() -> &'a mut Vec<u8>,
+    ) {
+        let age = at.as_millis().checked_sub(sample.timestamp.as_millis());
+        let Some(age) = age.and_then(|age| i32::try_from(age).ok()) else {
+            return;
+        };
+        let mut before = self.filled.then(|| self.value());
+        if self.filled && self.time >= sample.timestamp {
+            if self.time.since(sample.timestamp) < SET_BACK {
+                return;
+            }
+            before = None;
+        }
+        let Value { number, scale } = encoding::append(column(), before, sample.value, age);
+        *self = Self {
+            number,
+            time: sample.timestamp,
+            round,
+            scale,
+            filled: true,
+        };
+    }
 }
 
 impl History {
@@ -98,29 +128,31 @@ impl History {
         Some(Sample::stale_marker(at.max(after)))
     }
 
-    /// Takes in what the scrape that began at `at` brought, by slot and in the order of the slots, and forgets what has left
-    /// the retention.
+    /// Takes in what the scrape that began at `at` brought, at most one sample for each slot, and forgets what has left the
+    /// retention.
     ///
     /// A sample that is not newer than the last is ignored: a kubelet shows the same point in two scrapes. One that is much
     /// older says that the clock was set back. One whose time is weeks from its scrape's is ignored, too.
-    pub(super) fn append(&mut self, at: Timestamp, limits: &Limits, samples: &[(Slot, Sample)]) {
+    pub(super) fn append(
+        &mut self,
+        at: Timestamp,
+        limits: &Limits,
+        samples: &mut [(Slot, Sample)],
+    ) {
         self.forget(at, limits);
+        // Mostly they are so: a page has its series in the order in which they were first seen.
+        samples.sort_by_key(|(slot, _)| *slot);
         let count = u32::try_from(self.rounds.len()).unwrap_or(u32::MAX);
         let round = self.first.wrapping_add(count);
-        let column = match samples.last() {
-            None => Column::default(),
-            Some((last, _)) => {
-                let size = |round: &Round| round.column.size();
-                let expected = self.rounds.back().map_or(0, size);
-                let mut column = ColumnWriter::new(*last, expected);
-                for (slot, sample) in samples {
-                    if let Some(newest) = self.newest.get_mut(*slot as usize) {
-                        newest.push(round, at, *sample, || column.at(*slot));
-                    }
-                }
-                column.finish()
+        let last = samples.last().map_or(0, |(slot, _)| *slot);
+        let before = self.rounds.back();
+        let mut column = ColumnWriter::new(last, before.map_or(0, |it| it.column.size()));
+        for (slot, sample) in samples {
+            if let Some(newest) = self.newest.get_mut(*slot as usize) {
+                newest.push(round, at, *sample, || column.at(*slot));
             }
-        };
+        }
+        let column = column.finish();
         if self.rounds.len() == self.rounds.capacity() {
             self.rounds.reserve_exact(8);
         }
@@ -159,38 +191,6 @@ impl History {
             before: entry.and_then(|entry| entry.before),
             place: place.unwrap_or(0),
         }
-    }
-}
-
-impl Newest {
-    /// Takes in a sample that the scrape `round`, begun at `at`, brought; it is written to `column`.
-    #[inline]
-    fn push<'a>(
-        &mut self,
-        round: u32,
-        at: Timestamp,
-        sample: Sample,
-        column: impl FnOnce() -> &'a mut Vec<u8>,
-    ) {
-        let age = at.as_millis().checked_sub(sample.timestamp.as_millis());
-        let Some(age) = age.and_then(|age| i32::try_from(age).ok()) else {
-            return;
-        };
-        let mut before = self.filled.then(|| self.value());
-        if self.filled && self.time >= sample.timestamp {
-            if self.time.since(sample.timestamp) < SET_BACK {
-                return;
-            }
-            before = None;
-        }
-        let Value { number, scale } = encoding::append(column(), before, sample.value, age);
-        *self = Self {
-            number,
-            time: sample.timestamp,
-            round,
-            scale,
-            filled: true,
-        };
     }
 }
 

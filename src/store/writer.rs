@@ -103,7 +103,6 @@ impl TargetWriter {
     pub fn failed(&mut self, at: Timestamp, reason: &str, about: &[(&Labels, f64)]) {
         let mut samples = Vec::with_capacity(about.len());
         self.add_about(at, about, &mut samples);
-        samples.sort_unstable_by_key(|(slot, _)| *slot);
         let state = &mut *self.block.state.write();
         let since = state.health.down.as_ref().map_or(at, |down| down.since);
         state.health.down = Some(Down {
@@ -111,7 +110,7 @@ impl TargetWriter {
             reason: reason.to_owned(),
         });
         let limits = self.store.limits.load();
-        state.history.append(at, &limits, &samples);
+        state.history.append(at, &limits, &mut samples);
     }
 
     /// Adds the values of series about the target to `samples`.
@@ -235,8 +234,6 @@ impl TargetWriter {
                     samples.extend(end.map(|end| (slot, end)));
                 }
             }
-            // Mostly they are so: a page has its series in the order in which they were first seen.
-            samples.sort_by_key(|(slot, _)| *slot);
             state.history.append(at, &limits, samples);
             self.ended.retain(|slot| {
                 let newest = state.history.newest(*slot);

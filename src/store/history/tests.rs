@@ -40,7 +40,7 @@ impl Plain {
             samples.push((slot, Sample::new(time, *value)));
         }
         let at = Timestamp::from_millis(at);
-        self.history.append(at, &limits(), &samples);
+        self.history.append(at, &limits(), &mut samples);
         for (slot, sample) in samples {
             let kept = &mut self.kept[slot as usize];
             if kept
@@ -186,7 +186,7 @@ fn scrapes_are_known_until_they_leave_the_retention_or_the_clock_is_set_back() {
     history.reserve(1);
     let mut read = |seconds: i64, value: f64| {
         let at = Timestamp::from_millis(1_000 * seconds);
-        history.append(at, &limits, &[(0, Sample::new(at, value))]);
+        history.append(at, &limits, &mut [(0, Sample::new(at, value))]);
         let values = history.backwards(0).map(|sample| sample.value);
         values.collect::<Vec<f64>>()
     };
@@ -210,7 +210,7 @@ fn the_newest_is_known_whatever_the_limits() {
     history.reserve(1);
     for second in [1, 2] {
         let at = Timestamp::from_millis(1_000 * second);
-        history.append(at, &limits, &[(0, Sample::new(at, 1.0))]);
+        history.append(at, &limits, &mut [(0, Sample::new(at, 1.0))]);
         let known: Vec<Timestamp> = history.backwards(0).map(|it| it.timestamp).collect();
         assert_eq!(known, [at]);
         assert_eq!(history.rounds.len(), 1);
