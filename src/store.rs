@@ -40,7 +40,7 @@ use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
 use history::History;
-use index::{Entry, Index, SeriesId};
+use index::{Found, Index, SeriesId};
 
 /// All series of all targets.
 #[derive(Debug)]
@@ -72,10 +72,10 @@ struct BlockState {
 }
 
 impl BlockState {
-    fn samples(&self, entry: &Entry) -> Samples<'_> {
+    fn samples(&self, series: &Found<'_>) -> Samples<'_> {
         Samples {
             history: &self.history,
-            slot: entry.slot,
+            slot: series.slot,
         }
     }
 }
@@ -137,17 +137,18 @@ impl Store {
             info: target,
             state: RwLock::default(),
         });
+        let number = self.index.write().add_block(Arc::clone(&block));
         self.targets.write().insert(id, Arc::clone(&block));
-        TargetWriter::new(Arc::clone(self), id, block)
+        TargetWriter::new(Arc::clone(self), block, number)
     }
 
     /// Calls `visit` with each series that meets all `matchers`, in no particular order.
     /// Series that have ended are among them until their last sample leaves the retention.
     pub fn select(&self, matchers: &[Matcher], mut visit: impl FnMut(&Labels, Samples<'_>)) {
         let index = self.index.read();
-        Index::visit_by_block(&index.find(matchers), |_, state, entries| {
-            for entry in entries {
-                visit(&entry.labels, state.samples(entry));
+        Index::visit_by_block(index.find(matchers), |_, state, found| {
+            for series in found {
+                visit(&series.labels(), state.samples(series));
             }
         });
     }
@@ -162,33 +163,32 @@ impl Store {
         copy: impl Fn(Samples<'_>, &mut Vec<Sample>),
         mut visit: impl FnMut(&Labels, &[Sample]),
     ) {
-        let mut found: Vec<Vec<(SeriesId, Labels)>> = Vec::new();
+        let mut by_target: Vec<Vec<(SeriesId, Labels)>> = Vec::new();
         let index = self.index.read();
-        Index::visit_by_block(&index.find(matchers), |block, _, entries| {
-            let place = |entry: &&Entry| (entry.id, entry.labels.clone());
+        Index::visit_by_block(index.find(matchers), |block, _, found| {
+            let place = |series: &Found<'_>| (series.id, series.labels());
             if of(&block.info) {
-                found.push(entries.iter().map(place).collect());
+                by_target.push(found.iter().map(place).collect());
             }
         });
         drop(index);
         let mut samples: Vec<Sample> = Vec::new();
         let mut copies: Vec<(Labels, usize)> = Vec::new();
-        for series in found {
+        for series in by_target {
             samples.clear();
             copies.clear();
             let index = self.index.read();
             // Whoever has the place now need not be who had it.
             let still = |(id, labels): &(SeriesId, Labels)| {
-                index.get(*id).filter(|entry| entry.labels == *labels)
+                index.get(*id).filter(|series| series.has(labels))
             };
-            let entries: Vec<&Entry> = series.iter().filter_map(still).collect();
-            Index::visit_by_block(&entries, |_, state, entries| {
-                for entry in entries {
-                    copy(state.samples(entry), &mut samples);
-                    copies.push((entry.labels.clone(), samples.len()));
+            let still = series.iter().filter_map(still).collect();
+            Index::visit_by_block(still, |_, state, found| {
+                for series in found {
+                    copy(state.samples(series), &mut samples);
+                    copies.push((series.labels(), samples.len()));
                 }
             });
-            drop(entries);
             drop(index);
             let mut start = 0;
             for (labels, end) in &copies {
@@ -202,10 +202,10 @@ impl Store {
     pub fn origins(&self, matchers: &[Matcher]) -> Vec<TargetStatus> {
         let mut origins = Vec::new();
         let index = self.index.read();
-        Index::visit_by_block(&index.find(matchers), |block, state, entries| {
-            let newest = entries
+        Index::visit_by_block(index.find(matchers), |block, state, found| {
+            let newest = found
                 .iter()
-                .filter_map(|entry| state.samples(entry).newest())
+                .filter_map(|series| state.samples(series).newest())
                 .max();
             origins.push(TargetStatus {
                 id: block.id,
@@ -236,12 +236,12 @@ impl Store {
         // Held throughout: no target can go meanwhile, so that an address names one target only.
         let index = self.index.read();
         let mut series: HashMap<*const Block, Vec<(Labels, Sample)>> = HashMap::new();
-        Index::visit_by_block(&index.find(matchers), |block, state, entries| {
-            let newest = |entry: &&Entry| {
-                let last = state.samples(entry).latest(Timestamp::MAX)?;
-                Some((entry.labels.clone(), last))
+        Index::visit_by_block(index.find(matchers), |block, state, found| {
+            let newest = |series: &Found<'_>| {
+                let last = state.samples(series).latest(Timestamp::MAX)?;
+                Some((series.labels(), last))
             };
-            series.insert(block, entries.iter().filter_map(newest).collect());
+            series.insert(block, found.iter().filter_map(newest).collect());
         });
         let targets = self.targets.read();
         let with_series = |block: &Arc<Block>| {

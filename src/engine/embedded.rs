@@ -189,10 +189,9 @@ impl Embedded {
         let mut shapes = HashSet::new();
         self.store.select(&matchers, |labels, _| {
             if let Some(metric) = labels.metric() {
-                let names = labels.others().iter();
                 shapes.insert(SeriesShape {
                     metric: metric.clone(),
-                    labels: names.map(|(name, _)| name.clone()).collect(),
+                    labels: labels.others().names().to_vec(),
                 });
             }
         });

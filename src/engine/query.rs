@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arcstr::ArcStr;
 
-use crate::model::labels::{Label, Labels, METRIC_NAME};
+use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::matcher::Matcher;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
@@ -254,7 +254,7 @@ impl QueryService {
         let metric_name = ArcStr::from(METRIC_NAME);
         let mut names = BTreeSet::new();
         self.visit(sets, span, |labels| {
-            let others = labels.others().iter().map(|(name, _)| name);
+            let others = labels.others().names().iter();
             for name in others.chain(labels.metric().map(|_| &metric_name)) {
                 if !names.contains(name) {
                     names.insert(name.clone());
@@ -271,8 +271,7 @@ impl QueryService {
             let value = if name == METRIC_NAME {
                 labels.metric()
             } else {
-                let of_name = |(label, _): &&Label| label == name;
-                labels.others().iter().find(of_name).map(|(_, value)| value)
+                labels.others().get(name)
             };
             if let Some(value) = value
                 && !values.contains(value)

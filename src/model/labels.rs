@@ -2,7 +2,7 @@
 
 mod list;
 
-pub use list::LabelList;
+pub use list::{LabelList, LabelNames};
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -47,14 +47,14 @@ impl Labels {
         others.dedup_by(|later, first| later.0 == first.0);
         Self {
             metric,
-            others: LabelList::new(others.into_iter()),
+            others: others.into(),
         }
     }
 
     /// The set of a metric's name and of `others`, which are sorted, without duplicates, empty values and `__name__`: those
     /// of another set.
     pub fn of_metric(metric: Option<ArcStr>, others: LabelList) -> Self {
-        debug_assert!(others.is_sorted_by(|a, b| a.0 < b.0));
+        debug_assert!(others.names().is_sorted_by(|a, b| a < b));
         Self { metric, others }
     }
 
@@ -63,7 +63,7 @@ impl Labels {
         if name == METRIC_NAME {
             return self.metric_name();
         }
-        find(&self.others, name).map(|(_, value)| &**value)
+        self.others.get(name).map(|value| &**value)
     }
 
     /// The value of the label `name`, and `""` where there is no such label: what a matcher compares.
@@ -89,22 +89,24 @@ impl Labels {
     /// All labels, in the order of their names: the metric's name among them, as Prometheus sorts it.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let name = self.metric_name().map(|name| (METRIC_NAME, name));
-        let place = self
-            .others
-            .partition_point(|(key, _)| key.as_str() < METRIC_NAME);
-        let (before, after) = self.others.split_at(place);
-        pairs(before).chain(name).chain(pairs(after))
+        let names = self.others.names();
+        let place = names.partition_point(|key| key.as_str() < METRIC_NAME);
+        let others = self.others.iter();
+        let others = others.map(|(name, value)| (name.as_str(), value.as_str()));
+        let (before, after) = (others.clone().take(place), others.skip(place));
+        before.chain(name).chain(after)
     }
 
     /// Only those labels for whose names `keep` says yes.
     #[must_use]
     pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
         let metric = self.metric.as_ref().filter(|_| keep(METRIC_NAME)).cloned();
-        let others = if self.others.iter().all(|(name, _)| keep(name)) {
+        let others = if self.others.names().iter().all(|name| keep(name)) {
             self.others.clone()
         } else {
             let kept = self.others.iter().filter(|(name, _)| keep(name));
-            kept.cloned().collect()
+            let kept = kept.map(|(name, value)| (name.clone(), value.clone()));
+            kept.collect::<Vec<Label>>().into()
         };
         Self { metric, others }
     }
@@ -118,10 +120,17 @@ impl Labels {
                 others: LabelList::default(),
             };
         }
-        let label = find(&self.others, name);
+        let names = self.others.names();
+        let place = names.binary_search_by(|it| it.as_str().cmp(name)).ok();
+        let label =
+            place.and_then(|place| Some((names.get(place)?, self.others.values().get(place)?)));
+        let others = label.map(|(name, value)| {
+            let names = LabelNames::new(std::iter::once(name.clone()));
+            LabelList::new(names, std::iter::once(value.clone()))
+        });
         Self {
             metric: None,
-            others: LabelList::new(label.cloned().into_iter()),
+            others: others.unwrap_or_default(),
         }
     }
 
@@ -147,18 +156,6 @@ impl PartialOrd for Labels {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
-}
-
-/// The label `name` among `labels`, which are sorted.
-pub fn find<'a>(labels: &'a [Label], name: &str) -> Option<&'a Label> {
-    let of = |(key, _): &Label| key.as_str().cmp(name);
-    labels.binary_search_by(of).ok().map(|place| &labels[place])
-}
-
-fn pairs(labels: &[Label]) -> impl Iterator<Item = (&str, &str)> {
-    labels
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
 impl<N: Into<ArcStr>, V: Into<ArcStr>> FromIterator<(N, V)> for Labels {

@@ -4,13 +4,14 @@
 //! task lives. What is decided, and by which rules, is in [`super::pace`].
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::model::freshness::{Freshness, Refresher};
@@ -37,17 +38,54 @@ pub struct Demand {
 /// What a target's task and those who ask about it share.
 #[derive(Debug)]
 struct Entry {
-    pace: Mutex<Pace>,
+    state: Mutex<State>,
     /// Wakes the task: a scrape is asked for, or the next one is earlier than it was.
     wake: Notify,
-    /// Changes with the end of each scrape; the time of the scrape, where it was good.
-    ended: watch::Sender<Option<Timestamp>>,
+    /// Wakes those who wait: a scrape has ended, or the target has gone.
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    pace: Pace,
+    /// How many scrapes have ended.
+    ended: u64,
+    /// When the latest of them began, where it was good.
+    good: Option<Timestamp>,
+    /// How many wait for one.
+    waiting: usize,
 }
 
 /// A scrape to wait for, and until when.
 struct Wait {
-    ended: watch::Receiver<Option<Timestamp>>,
+    entry: Arc<Entry>,
+    /// How many had ended before.
+    ended: u64,
     until: Instant,
+}
+
+impl Wait {
+    /// Waits until it has ended: when it began, where it was good.
+    async fn ended(&self) -> Option<Timestamp> {
+        loop {
+            let mut ended = pin!(self.entry.ended.notified());
+            // Before a look at the state, so that nothing that comes after it is missed.
+            ended.as_mut().enable();
+            {
+                let state = self.entry.state.lock();
+                if state.ended != self.ended {
+                    return state.good;
+                }
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.entry.state.lock().waiting -= 1;
+    }
 }
 
 impl Demand {
@@ -62,10 +100,16 @@ impl Demand {
 
     /// Takes in the target that the store calls `id`, until the [`Timing`] is dropped.
     pub(super) fn join(self: &Arc<Self>, id: u64, pace: Pace) -> Timing {
+        let state = State {
+            pace,
+            ended: 0,
+            good: None,
+            waiting: 0,
+        };
         let entry = Arc::new(Entry {
-            pace: Mutex::new(pace),
+            state: Mutex::new(state),
             wake: Notify::new(),
-            ended: watch::Sender::new(None),
+            ended: Notify::new(),
         });
         self.targets.write().insert(id, Arc::clone(&entry));
         Timing {
@@ -75,13 +119,13 @@ impl Demand {
         }
     }
 
-    fn ask(&self, entry: &Entry, now: Instant, wanted: Freshness) -> Option<Wait> {
+    fn ask(&self, entry: &Arc<Entry>, now: Instant, wanted: Freshness) -> Option<Wait> {
         let room = self.in_flight.load(Ordering::Relaxed) < IN_FLIGHT;
-        let mut pace = entry.pace.lock();
-        let due = pace.due();
-        let reply = pace.ask(now, wanted, room);
+        let mut state = entry.state.lock();
+        let due = state.pace.due();
+        let reply = state.pace.ask(now, wanted, room);
         // A scrape that is later than it was needs no word: the task looks again when it wakes.
-        if pace.due() < due || matches!(reply, Reply::Scrape(_)) {
+        if state.pace.due() < due || matches!(reply, Reply::Scrape(_)) {
             entry.wake.notify_one();
         }
         let until = match reply {
@@ -93,10 +137,14 @@ impl Demand {
             }
         };
         // Before the lock is let go, so that the scrape cannot have ended.
-        let free = entry.ended.receiver_count() < WAITING;
-        free.then(|| Wait {
-            ended: entry.ended.subscribe(),
-            until,
+        let is_free = state.waiting < WAITING;
+        is_free.then(|| {
+            state.waiting += 1;
+            Wait {
+                entry: Arc::clone(entry),
+                ended: state.ended,
+                until,
+            }
         })
     }
 }
@@ -121,11 +169,9 @@ impl Refresher for Demand {
         Some(
             async move {
                 let (mut latest, mut in_time) = (None, true);
-                for Wait { mut ended, until } in waits {
-                    match timeout_at(until, ended.changed()).await {
-                        Ok(Ok(())) => latest = latest.max(*ended.borrow()),
-                        // The target has gone.
-                        Ok(Err(_)) => {}
+                for wait in waits {
+                    match timeout_at(wait.until, wait.ended()).await {
+                        Ok(good) => latest = latest.max(good),
                         Err(_) => in_time = false,
                     }
                 }
@@ -150,7 +196,7 @@ impl Timing {
     pub(super) async fn turn(&self) -> Turn {
         loop {
             let due = {
-                let mut pace = self.entry.pace.lock();
+                let pace = &mut self.entry.state.lock().pace;
                 if let Some(turn) = pace.turn(Instant::now()) {
                     return turn;
                 }
@@ -165,17 +211,20 @@ impl Timing {
 
     /// The scrape has ended; `good` is its time where it gave samples.
     pub(super) fn ended(&self, good: Option<Timestamp>) {
-        {
-            let mut pace = self.entry.pace.lock();
-            self.release(&pace);
-            pace.ended(Instant::now(), good.is_some());
-        }
-        self.entry.ended.send_replace(good);
+        let state = &mut *self.entry.state.lock();
+        self.over(state, good);
+        state.pace.ended(Instant::now(), good.is_some());
     }
 
-    fn release(&self, pace: &Pace) {
-        if pace.demanded() {
+    /// There is nothing more to wait for.
+    fn over(&self, state: &mut State, good: Option<Timestamp>) {
+        if state.pace.demanded() {
             self.demand.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        state.good = good;
+        state.ended += 1;
+        if state.waiting > 0 {
+            self.entry.ended.notify_waiters();
         }
     }
 }
@@ -184,7 +233,7 @@ impl Drop for Timing {
     fn drop(&mut self) {
         self.demand.targets.write().remove(&self.id);
         // Nobody can ask any more.
-        self.release(&self.entry.pace.lock());
+        self.over(&mut self.entry.state.lock(), None);
     }
 }
 

@@ -1,10 +1,11 @@
 //! The tasks of all targets: started, replaced and ended as the set of targets changes.
 
-use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use hashbrown::HashTable;
 use reqwest::Url;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -76,7 +77,8 @@ impl Scraping {
             origin: Instant::now(),
             threads: Threads::start(),
             cancel: cancel.clone(),
-            running: HashMap::new(),
+            keys: RandomState::new(),
+            running: HashTable::new(),
             tasks: JoinSet::new(),
         };
         let mut open = true;
@@ -105,9 +107,6 @@ impl Scraping {
     }
 }
 
-/// What makes two targets the same target.
-type Key = (String, Url, Labels);
-
 struct Pool {
     store: Arc<Store>,
     shared: Arc<Shared>,
@@ -116,7 +115,10 @@ struct Pool {
     origin: Instant,
     threads: Threads,
     cancel: CancellationToken,
-    running: HashMap<Key, Running>,
+    /// What `running` is hashed with.
+    keys: RandomState,
+    /// By [`key`].
+    running: HashTable<Running>,
     tasks: JoinSet<()>,
 }
 
@@ -129,26 +131,37 @@ struct Running {
 impl Pool {
     /// Makes the tasks those of `set`.
     fn adopt(&mut self, set: &TargetSet) {
-        let wanted: HashSet<Key> = set.targets.iter().map(|it| key(it)).collect();
-        self.running.retain(|key, running| {
-            let stays = wanted.contains(key);
+        let hash = |target: &Target| self.keys.hash_one(key(target));
+        let mut wanted: HashTable<&Target> = HashTable::with_capacity(set.targets.len());
+        for target in &set.targets {
+            wanted.insert_unique(hash(target), target, |it| hash(it));
+        }
+        self.running.retain(|Running { target, cancel, .. }| {
+            let is_it = |it: &&Target| key(it) == key(target);
+            let stays = wanted.find(hash(target), is_it).is_some();
             if !stays {
-                running.cancel.cancel();
+                cancel.cancel();
             }
             stays
         });
         let is_new = |target: &&Arc<Target>| {
-            let running = self.running.get(&key(target));
+            let running = self.running(target);
             running.is_none_or(|running| running.target != **target)
         };
         let new: Vec<&Arc<Target>> = set.targets.iter().filter(is_new).collect();
         for target in &new {
-            if let Some(changed) = self.running.get(&key(target)) {
+            if let Some(changed) = self.running(target) {
                 changed.cancel.cancel();
             }
             self.start(Arc::clone(target), new.len(), Duration::ZERO);
         }
         self.shared.statistics.targets(self.running.len());
+    }
+
+    /// What runs for `target`, or for what it was before it changed.
+    fn running(&self, target: &Target) -> Option<&Running> {
+        let is_it = |running: &Running| key(&running.target) == key(target);
+        self.running.find(self.keys.hash_one(key(target)), is_it)
     }
 
     /// Starts the task of `target`, one of `new` ones.
@@ -170,12 +183,17 @@ impl Pool {
         let task = task.run(timing, cancel.clone()).instrument(span);
         let id = self.tasks.spawn_on(task, self.threads.next()).id();
         let running = Running { target, cancel, id };
-        self.running.insert(key(&running.target), running);
+        let hash = |target: &Target| self.keys.hash_one(key(target));
+        let is_it = |it: &Running| key(&it.target) == key(&running.target);
+        let place = self
+            .running
+            .entry(hash(&running.target), is_it, |it| hash(&it.target));
+        place.insert(running);
     }
 
     /// Starts the task that panicked anew, an interval later.
     fn revive(&mut self, error: &JoinError) {
-        let dead = self.running.values().find(|it| it.id == error.id());
+        let dead = self.running.iter().find(|it| it.id == error.id());
         if let Some(target) = dead.map(|it| it.target.clone()) {
             error!(url = %target.url, %error, "scraping panicked; it starts anew");
             let delay = target.interval;
@@ -184,7 +202,7 @@ impl Pool {
     }
 
     async fn end(mut self) {
-        for running in self.running.values() {
+        for running in &self.running {
             running.cancel.cancel();
         }
         while self.tasks.join_next().await.is_some() {}
@@ -192,10 +210,7 @@ impl Pool {
     }
 }
 
-fn key(target: &Target) -> Key {
-    (
-        target.settings.job.clone(),
-        target.url.clone(),
-        target.labels.clone(),
-    )
+/// What makes two targets the same target. Not kept: it would take as much as all else that is known of one here.
+fn key(target: &Target) -> (&str, &Url, &Labels) {
+    (&target.settings.job, &target.url, &target.labels)
 }

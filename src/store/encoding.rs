@@ -44,8 +44,8 @@ const ABSENT: u8 = u8::MAX;
 /// Milliseconds by which a sample is mostly not newer than its scrape: what is added to its age, so that it is not negative.
 const AHEAD: i32 = 1_024;
 
-/// Scale of a value that is no decimal.
-const NO_SCALE: u8 = u8::MAX;
+/// Scale of a value that is no decimal: the largest there is.
+pub(super) const NO_SCALE: u8 = 30;
 
 /// A value, and what its neighbours are measured by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
 use super::column::{Column, ColumnWriter};
-use super::encoding::{self, Value};
+use super::encoding::{self, NO_SCALE, Value};
 use super::{Limits, Slot};
 
 /// How much older than the last a sample must be for the clock to have been set back.
@@ -23,21 +23,26 @@ pub(super) struct History {
     newest: Vec<Newest>,
     /// The scrapes, good ones and failed ones, oldest first.
     rounds: VecDeque<Round>,
-    /// The number of the oldest of them; they are numbered in their order.
-    first: u32,
+    /// The number of the oldest of them; they are numbered in their order, and round again.
+    first: u16,
 }
 
-/// A series' newest sample, which may be a stale marker.
+/// Most scrapes that are kept: no two of them have the same number.
+const MOST_ROUNDS: usize = u16::MAX as usize;
+
+/// A series' newest sample, which may be a stale marker. 16 bytes, since there are as many as series.
 #[derive(Clone, Copy, Debug, Default)]
 struct Newest {
     number: i64,
-    time: Timestamp,
-    /// The scrape that brought it.
-    round: u32,
-    scale: u8,
-    /// Whether there is a sample at all.
-    filled: bool,
+    /// From the highest bit: 43 of the time, which are enough until 2109; 16 of the number of the scrape that brought it; 5 of the
+    /// value's scale and 1 more, which are 0 where there is no sample.
+    rest: u64,
 }
+
+const TIME: u32 = ROUND + u16::BITS;
+const ROUND: u32 = 5;
+const SCALE: u64 = (1 << ROUND) - 1;
+const _: () = assert!((NO_SCALE as u64) < SCALE);
 
 /// One scrape.
 #[derive(Debug)]
@@ -48,45 +53,67 @@ struct Round {
 }
 
 impl Newest {
-    fn value(&self) -> Value {
-        Value {
-            number: self.number,
-            scale: self.scale,
+    fn new(value: Value, time: Timestamp, round: u16) -> Self {
+        let time = time.as_millis().cast_unsigned() << TIME;
+        Self {
+            number: value.number,
+            rest: time | u64::from(round) << ROUND | (u64::from(value.scale) + 1),
         }
     }
 
+    /// Whether there is a sample at all.
+    fn is_filled(&self) -> bool {
+        self.rest & SCALE > 0
+    }
+
+    fn value(&self) -> Value {
+        let scale = (self.rest & SCALE).saturating_sub(1);
+        Value {
+            number: self.number,
+            scale: u8::try_from(scale).unwrap_or(NO_SCALE),
+        }
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::from_millis(self.rest.cast_signed() >> TIME)
+    }
+
+    /// The number of the scrape that brought it.
+    fn round(&self) -> u16 {
+        let round = (self.rest >> ROUND) & u64::from(u16::MAX);
+        u16::try_from(round).unwrap_or(0)
+    }
+
     fn sample(&self) -> Sample {
-        Sample::new(self.time, self.value().get())
+        Sample::new(self.time(), self.value().get())
     }
 
     /// Takes in a sample that the scrape `round`, begun at `at`, brought; it is written to `column`.
     #[inline]
     fn push<'a>(
         &mut self,
-        round: u32,
+        round: u16,
         at: Timestamp,
         sample: Sample,
         column: impl FnOnce() -> &'a mut Vec<u8>,
     ) {
-        let age = at.as_millis().checked_sub(sample.timestamp.as_millis());
+        let time = sample.timestamp;
+        let age = at.as_millis().checked_sub(time.as_millis());
         let Some(age) = age.and_then(|age| i32::try_from(age).ok()) else {
             return;
         };
-        let mut before = self.filled.then(|| self.value());
-        if self.filled && self.time >= sample.timestamp {
-            if self.time.since(sample.timestamp) < SET_BACK {
+        if Self::new(Value::default(), time, round).time() != time {
+            return;
+        }
+        let mut before = self.is_filled().then(|| self.value());
+        if before.is_some() && self.time() >= time {
+            if self.time().since(time) < SET_BACK {
                 return;
             }
             before = None;
         }
-        let Value { number, scale } = encoding::append(column(), before, sample.value, age);
-        *self = Self {
-            number,
-            time: sample.timestamp,
-            round,
-            scale,
-            filled: true,
-        };
+        let value = encoding::append(column(), before, sample.value, age);
+        *self = Self::new(value, time, round);
     }
 }
 
@@ -110,14 +137,14 @@ impl History {
     pub(super) fn has(&self, slot: Slot) -> bool {
         self.newest
             .get(slot as usize)
-            .is_some_and(|newest| newest.filled)
+            .is_some_and(Newest::is_filled)
     }
 
     /// The newest sample of the series in `slot`, which may be a stale marker.
     #[inline]
     pub(super) fn newest(&self, slot: Slot) -> Option<Sample> {
         let newest = self.newest.get(slot as usize)?;
-        newest.filled.then(|| newest.sample())
+        newest.is_filled().then(|| newest.sample())
     }
 
     /// The mark that ends the series in `slot` at `at`, or just after its newest sample where that is later; `None` where there
@@ -142,7 +169,7 @@ impl History {
         self.forget(at, limits);
         // Mostly they are so: a page has its series in the order in which they were first seen.
         samples.sort_by_key(|(slot, _)| *slot);
-        let count = u32::try_from(self.rounds.len()).unwrap_or(u32::MAX);
+        let count = u16::try_from(self.rounds.len()).unwrap_or(u16::MAX);
         let round = self.first.wrapping_add(count);
         let last = samples.last().map_or(0, |(slot, _)| *slot);
         let before = self.rounds.back();
@@ -163,12 +190,11 @@ impl History {
     /// clock was set back: what is known then is the future, and would hide every sample until the clock is there again.
     fn forget(&mut self, at: Timestamp, limits: &Limits) {
         let horizon = at.minus(limits.retention);
+        let most = limits.samples_per_series.clamp(1, MOST_ROUNDS);
         let newest = self.rounds.back().map(|newest| newest.at);
         let is_set_back = newest.is_some_and(|newest| newest.since(at) >= SET_BACK);
         while let Some(oldest) = self.rounds.front()
-            && (is_set_back
-                || oldest.at <= horizon
-                || self.rounds.len() >= limits.samples_per_series.max(1))
+            && (is_set_back || oldest.at <= horizon || self.rounds.len() >= most)
         {
             self.rounds.pop_front();
             self.first = self.first.wrapping_add(1);
@@ -178,18 +204,19 @@ impl History {
     /// The samples of the series in `slot`, newest first.
     #[inline]
     pub(super) fn backwards(&self, slot: Slot) -> Backwards<'_> {
-        let newest = self.newest.get(slot as usize).filter(|it| it.filled);
-        let place = newest.and_then(|it| usize::try_from(it.round.checked_sub(self.first)?).ok());
-        let entry = newest.zip(place).and_then(|(newest, place)| {
+        let newest = self.newest.get(slot as usize).filter(|it| it.is_filled());
+        // Where the scrape is one that was forgotten, no other with its number has a sample of the series.
+        let place = newest.map_or(0, |it| usize::from(it.round().wrapping_sub(self.first)));
+        let entry = newest.and_then(|newest| {
             let round = self.rounds.get(place)?;
             round.column.entry(slot, newest.value())
         });
         Backwards {
             rounds: &self.rounds,
             slot,
-            next: newest.map(|it| (it.time, it.value())),
+            next: newest.map(|it| (it.time(), it.value())),
             before: entry.and_then(|entry| entry.before),
-            place: place.unwrap_or(0),
+            place,
         }
     }
 }

@@ -4,19 +4,20 @@ mod slab;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
 use foldhash::quality::RandomState;
-use hashbrown::HashTable;
 use hashbrown::hash_map::EntryRef;
+use hashbrown::{HashTable, hash_table};
 use smallvec::SmallVec;
 
-use crate::model::labels::{self, Label, LabelList, Labels, METRIC_NAME};
+use crate::model::labels::{LabelList, LabelNames, Labels, METRIC_NAME};
 use crate::model::matcher::{MatchOp, Matcher};
 
 use super::ids::Ids;
-use super::{Block, BlockState};
+use super::{Block, BlockState, Slot};
 use slab::Slab;
 
 /// A series' place in the index.
@@ -28,13 +29,42 @@ type NameId = u32;
 /// The place of a set of labels.
 type SetId = u32;
 
-/// One series: its labels, and where its samples are.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) labels: Labels,
-    pub(super) block: Arc<Block>,
+/// The place of a label's value.
+type ValueId = u32;
+
+/// A target's number among those that are there; never 0, so that a place without a series costs nothing.
+pub(super) type BlockId = NonZeroU32;
+
+/// One series: what it is called, and where its samples are. 16 bytes, since there are as many as series.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: NameId,
+    set: SetId,
+    block: BlockId,
+    slot: Slot,
+}
+
+/// A series that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
     pub(super) id: SeriesId,
-    pub(super) slot: u32,
+    pub(super) slot: Slot,
+    block: &'a Arc<Block>,
+    name: &'a ArcStr,
+    others: &'a LabelList,
+}
+
+impl Found<'_> {
+    /// What tells it from others. The strings and the list are the index's own.
+    pub(super) fn labels(&self) -> Labels {
+        let name = Some(self.name).filter(|name| !name.is_empty());
+        Labels::of_metric(name.cloned(), self.others.clone())
+    }
+
+    /// Whether it is the series with these labels.
+    pub(super) fn has(&self, labels: &Labels) -> bool {
+        labels.metric_name().unwrap_or_default() == self.name && labels.others() == self.others
+    }
 }
 
 /// A metric's name and the series that have it.
@@ -52,6 +82,13 @@ struct Set {
     members: SmallVec<[(NameId, SeriesId); 2]>,
 }
 
+/// A label's value and the sets of labels that have it.
+#[derive(Debug)]
+struct Value {
+    text: ArcStr,
+    sets: Ids,
+}
+
 /// Every series, by its metric's name and by each of its other labels' values.
 ///
 /// A label's value leads to sets of labels, and a set to its series: on an exporter's page one set has dozens of them. A
@@ -60,13 +97,19 @@ struct Set {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     series: Slab<Entry>,
+    /// The targets, by their numbers less 1.
+    blocks: Slab<Arc<Block>>,
     names: Slab<Name>,
     sets: Slab<Set>,
     name_ids: ByText<NameId>,
     /// By their labels, which are only in `sets`.
     set_ids: HashTable<SetId>,
-    by_label: ByText<ByText<Ids>>,
-    /// What the labels of sets are hashed with: whoever writes a page must not choose where they go.
+    /// The names of the sets' labels, and how many sets have the same.
+    schemas: hashbrown::HashMap<LabelNames, u32, RandomState>,
+    values: Slab<Value>,
+    /// By a label's name and its value, which is only in `values`.
+    by_label: ByText<HashTable<ValueId>>,
+    /// What sets and values are hashed with: whoever writes a page must not choose where they go.
     keys: RandomState,
 }
 
@@ -79,25 +122,24 @@ impl Index {
         self.series.len()
     }
 
-    /// Adds a series and gives its place. Its labels' strings become those that other series already share.
-    pub(super) fn insert(&mut self, labels: &Labels, block: &Arc<Block>, slot: u32) -> SeriesId {
+    /// Takes in a target, and gives its number.
+    pub(super) fn add_block(&mut self, block: Arc<Block>) -> BlockId {
+        BlockId::MIN.saturating_add(self.blocks.insert(block))
+    }
+
+    /// Forgets a target that has no series.
+    pub(super) fn remove_block(&mut self, block: BlockId) {
+        self.blocks.remove(block.get() - 1);
+    }
+
+    /// Adds a series of a target and gives its place. Its labels' strings become those that other series already share.
+    pub(super) fn insert(&mut self, labels: &Labels, block: BlockId, slot: Slot) -> SeriesId {
         let name = self.name(labels.metric());
         let set = self.set(labels.others());
-        let shared = Labels::of_metric(
-            labels
-                .metric()
-                .and(self.names.get(name))
-                .map(|name| name.name.clone()),
-            self.sets
-                .get(set)
-                .map(|set| set.labels.clone())
-                .unwrap_or_default(),
-        );
-        let id = self.series.next();
-        self.series.insert(Entry {
-            labels: shared,
-            block: Arc::clone(block),
-            id,
+        let id = self.series.insert(Entry {
+            name,
+            set,
+            block,
             slot,
         });
         if let Some(name) = self.names.get_mut(name) {
@@ -133,8 +175,10 @@ impl Index {
             return id;
         }
         let id = self.sets.next();
-        let shared = labels.iter().map(|label| self.shared(label, id));
-        let labels = LabelList::new(shared);
+        let names = self.schema(labels.names());
+        let shared = names.iter().zip(labels.values());
+        let shared = shared.map(|(name, value)| self.value(name, value, id));
+        let labels = LabelList::new(names.clone(), shared);
         self.sets.insert(Set {
             labels,
             members: SmallVec::new(),
@@ -152,18 +196,62 @@ impl Index {
         self.set_ids.find(hash, is_it).copied()
     }
 
-    /// This label of `set`, in the strings that the index has for it.
-    fn shared(&mut self, (name, value): &Label, set: SetId) -> Label {
-        let (name, values) = match self.by_label.entry_ref(name) {
-            EntryRef::Occupied(known) => (known.key().clone(), known.into_mut()),
-            EntryRef::Vacant(new) => (name.clone(), new.insert(ByText::default())),
+    /// These names for one more set, in the strings that the index has for them.
+    fn schema(&mut self, names: &LabelNames) -> LabelNames {
+        if let Some((known, sets)) = self.schemas.get_key_value_mut(names) {
+            *sets += 1;
+            return known.clone();
+        }
+        let shared = names
+            .iter()
+            .map(|name| match self.by_label.entry_ref(name) {
+                EntryRef::Occupied(known) => known.key().clone(),
+                EntryRef::Vacant(new) => {
+                    new.insert(HashTable::default());
+                    name.clone()
+                }
+            });
+        let shared = LabelNames::new(shared);
+        self.schemas.insert(shared.clone(), 1);
+        shared
+    }
+
+    /// This value of a label of `set`, in the string that the index has for it.
+    fn value(&mut self, name: &ArcStr, value: &ArcStr, set: SetId) -> ArcStr {
+        let (keys, values) = (&self.keys, &mut self.values);
+        let of_name = self.by_label.entry_ref(name).or_default();
+        let text = |id: &ValueId| values.get(*id).map(|value| &value.text);
+        let id = of_name.entry(
+            keys.hash_one(value),
+            |id| text(id) == Some(value),
+            |id| text(id).map_or(0, |text| keys.hash_one(text)),
+        );
+        let id = match id {
+            hash_table::Entry::Occupied(known) => *known.get(),
+            hash_table::Entry::Vacant(new) => {
+                let id = values.insert(Value {
+                    text: value.clone(),
+                    sets: Ids::default(),
+                });
+                new.insert(id);
+                id
+            }
         };
-        let (value, sets) = match values.entry_ref(value) {
-            EntryRef::Occupied(known) => (known.key().clone(), known.into_mut()),
-            EntryRef::Vacant(new) => (value.clone(), new.insert(Ids::default())),
-        };
-        sets.insert(set);
-        (name, value)
+        match values.get_mut(id) {
+            Some(value) => {
+                value.sets.insert(set);
+                value.text.clone()
+            }
+            None => value.clone(),
+        }
+    }
+
+    /// The sets whose label `name` has this value.
+    fn sets_with(&self, name: &str, value: &str) -> Option<&[SetId]> {
+        let of_name = self.by_label.get(name)?;
+        let is_it = |id: &ValueId| self.values.get(*id).is_some_and(|it| it.text == value);
+        let id = of_name.find(self.keys.hash_one(value), is_it)?;
+        Some(self.values.get(*id)?.sets.as_slice())
     }
 
     /// Removes series.
@@ -171,20 +259,12 @@ impl Index {
         let mut of_name: HashMap<NameId, Vec<SeriesId>> = HashMap::new();
         let mut emptied: Vec<SetId> = Vec::new();
         for id in ids {
-            let Some(entry) = self.series.remove(id) else {
+            let Some(Entry { name, set, .. }) = self.series.remove(id) else {
                 continue;
             };
-            let name = entry.labels.metric_name().unwrap_or_default();
-            let Some(name) = self.name_ids.get(name) else {
-                continue;
-            };
-            of_name.entry(*name).or_default().push(id);
-            let labels = entry.labels.others();
-            let Some(set) = self.find_set(self.keys.hash_one(labels), labels) else {
-                continue;
-            };
+            of_name.entry(name).or_default().push(id);
             if let Some(Set { members, .. }) = self.sets.get_mut(set) {
-                if let Ok(place) = members.binary_search(&(*name, id)) {
+                if let Ok(place) = members.binary_search(&(name, id)) {
                     members.remove(place);
                 }
                 if members.is_empty() {
@@ -206,40 +286,68 @@ impl Index {
     }
 
     fn remove_sets(&mut self, emptied: Vec<SetId>) {
-        let mut of_label: HashMap<Label, Vec<SetId>> = HashMap::new();
+        let mut of_label: HashMap<(ArcStr, ArcStr), Vec<SetId>> = HashMap::new();
         for id in emptied {
-            let Some(set) = self.sets.remove(id) else {
+            let Some(Set { labels, .. }) = self.sets.remove(id) else {
                 continue;
             };
-            for label in set.labels.iter() {
-                of_label.entry(label.clone()).or_default().push(id);
+            for (name, value) in labels.iter() {
+                let label = (name.clone(), value.clone());
+                of_label.entry(label).or_default().push(id);
             }
-            let hash = self.keys.hash_one(&set.labels);
+            let hash = self.keys.hash_one(&labels);
             if let Ok(known) = self.set_ids.find_entry(hash, |it| *it == id) {
                 known.remove();
+            }
+            if let Some(sets) = self.schemas.get_mut(labels.names()) {
+                *sets -= 1;
+                if *sets == 0 {
+                    self.schemas.remove(labels.names());
+                }
             }
         }
         for ((name, value), mut gone) in of_label {
             gone.sort_unstable();
-            let Some(values) = self.by_label.get_mut(&name) else {
+            let Some(of_name) = self.by_label.get_mut(&name) else {
                 continue;
             };
-            if values.get_mut(&value).is_some_and(|ids| ids.remove(&gone)) {
-                values.remove(&value);
+            let is_it = |id: &ValueId| self.values.get(*id).is_some_and(|it| it.text == value);
+            if let Ok(known) = of_name.find_entry(self.keys.hash_one(&value), is_it) {
+                let id = *known.get();
+                let is_empty = self
+                    .values
+                    .get_mut(id)
+                    .is_some_and(|it| it.sets.remove(&gone));
+                if is_empty {
+                    known.remove();
+                    self.values.remove(id);
+                }
             }
-            if values.is_empty() {
+            if of_name.is_empty() {
                 self.by_label.remove(&name);
             }
         }
     }
 
     /// The series at this place, if there is one.
-    pub(super) fn get(&self, id: SeriesId) -> Option<&Entry> {
-        self.series.get(id)
+    pub(super) fn get(&self, id: SeriesId) -> Option<Found<'_>> {
+        let entry = self.series.get(id)?;
+        self.found(id, entry, self.sets.get(entry.set)?)
     }
 
-    /// The place of `block`'s series with these labels.
-    pub(super) fn lookup(&self, labels: &Labels, block: &Arc<Block>) -> Option<&Entry> {
+    /// The series of this entry, which is in `set`.
+    fn found<'a>(&'a self, id: SeriesId, entry: &Entry, set: &'a Set) -> Option<Found<'a>> {
+        Some(Found {
+            id,
+            slot: entry.slot,
+            block: self.blocks.get(entry.block.get() - 1)?,
+            name: &self.names.get(entry.name)?.name,
+            others: &set.labels,
+        })
+    }
+
+    /// The slot of `block`'s series with these labels.
+    pub(super) fn lookup(&self, labels: &Labels, block: BlockId) -> Option<Slot> {
         let name = *self
             .name_ids
             .get(labels.metric_name().unwrap_or_default())?;
@@ -249,11 +357,12 @@ impl Index {
         members_of(set, name)
             .iter()
             .filter_map(of_name)
-            .find(|entry| Arc::ptr_eq(&entry.block, block))
+            .find(|entry| entry.block == block)
+            .map(|entry| entry.slot)
     }
 
     /// The series that meet all `matchers`.
-    pub(super) fn find(&self, matchers: &[Matcher]) -> Vec<&Entry> {
+    pub(super) fn find(&self, matchers: &[Matcher]) -> Vec<Found<'_>> {
         let (of_name, of_labels): (Vec<&Matcher>, Vec<&Matcher>) = matchers
             .iter()
             .partition(|matcher| matcher.name == METRIC_NAME);
@@ -271,11 +380,8 @@ impl Index {
             let all_match = of_labels.is_empty();
             let mut found = Vec::with_capacity(if all_match { by_name } else { 0 });
             for id in named().flat_map(|name| name.series.as_slice()) {
-                found.extend(self.series.get(*id).filter(|entry| {
-                    let value =
-                        |matcher: &&Matcher| matcher.matches(entry.labels.value(&matcher.name));
-                    all_match || of_labels.iter().all(value)
-                }));
+                let is_it = |it: &Found<'_>| all_match || all_meet(&of_labels, it.others);
+                found.extend(self.get(*id).filter(is_it));
             }
             return found;
         }
@@ -283,9 +389,8 @@ impl Index {
             return self.in_sets(&sets, &unmet, |set| members_of(set, *name));
         }
         let mut found = self.in_sets(&sets, &unmet, |set| &set.members);
-        found.retain(|entry| {
-            let name = entry.labels.metric_name().unwrap_or_default();
-            let id = self.name_ids.get(name);
+        found.retain(|series| {
+            let id = self.name_ids.get(series.name);
             id.is_some_and(|id| names.binary_search(id).is_ok())
         });
         found
@@ -322,17 +427,14 @@ impl Index {
         sets: &Sets<'_>,
         matchers: &[&Matcher],
         of_set: impl Fn(&'a Set) -> &'a [(NameId, SeriesId)],
-    ) -> Vec<&'a Entry> {
+    ) -> Vec<Found<'a>> {
         let mut found = Vec::new();
         let take = |set: &'a Set| {
-            let meets = |matcher: &&Matcher| {
-                // A label that is absent is empty.
-                let label = labels::find(&set.labels, &matcher.name);
-                matcher.matches(label.map_or("", |(_, value)| value))
-            };
-            if matchers.iter().all(meets) {
+            if all_meet(matchers, &set.labels) {
                 let members = of_set(set).iter();
-                found.extend(members.filter_map(|(_, id)| self.series.get(*id)));
+                let series =
+                    members.filter_map(|(_, id)| self.found(*id, self.series.get(*id)?, set));
+                found.extend(series);
             }
         };
         let known = |ids: &[SetId]| ids.iter().filter_map(|id| self.sets.get(*id)).collect();
@@ -347,15 +449,16 @@ impl Index {
 
     /// The shortest list of sets that must contain every answer, and the place of the matcher that all of them meet.
     fn candidates(&self, matchers: &[&Matcher]) -> (Sets<'_>, Option<usize>) {
-        let list = |matcher: &Matcher| {
-            let values = self.by_label.get(matcher.name.as_str())?;
-            Some(values.get(matcher.value.as_str())?.as_slice())
-        };
         let exact = matchers
             .iter()
             .enumerate()
             .filter(|(_, it)| matches!(it.op, MatchOp::Equal) && !it.value.is_empty())
-            .map(|(place, matcher)| (place, list(matcher).unwrap_or_default()))
+            .map(|(place, it)| {
+                (
+                    place,
+                    self.sets_with(&it.name, &it.value).unwrap_or_default(),
+                )
+            })
             .min_by_key(|(_, ids)| ids.len());
         if let Some((place, ids)) = exact {
             return (Sets::Some(ids), Some(place));
@@ -367,28 +470,27 @@ impl Index {
             return (Sets::All, None);
         };
         let expression = matchers[place];
-        let values = self.by_label.get(expression.name.as_str());
+        let of_name = self.by_label.get(expression.name.as_str());
+        let values = of_name.into_iter().flatten();
         let matching = values
-            .into_iter()
-            .flatten()
-            .filter(|(value, _)| expression.matches(value));
-        let sets = matching.flat_map(|(_, ids)| ids.as_slice().iter().copied());
+            .filter_map(|id| self.values.get(*id))
+            .filter(|value| expression.matches(&value.text));
+        let sets = matching.flat_map(|value| value.sets.as_slice().iter().copied());
         (Sets::Union(sets.collect()), Some(place))
     }
 
-    /// Calls `visit` once for each target that `entries` belong to, with the target's samples locked; with those of the
+    /// Calls `visit` once for each target that what was found belongs to, with the target's samples locked; with those of the
     /// series that have a sample.
     pub(super) fn visit_by_block(
-        entries: &[&Entry],
-        mut visit: impl FnMut(&Block, &BlockState, &[&Entry]),
+        mut found: Vec<Found<'_>>,
+        mut visit: impl FnMut(&Block, &BlockState, &[Found<'_>]),
     ) {
-        let mut entries = entries.to_vec();
         // A search mostly finds them so already.
-        entries.sort_unstable_by_key(|entry| entry.block.id);
-        for group in entries.chunk_by(|a, b| Arc::ptr_eq(&a.block, &b.block)) {
-            let block = &group[0].block;
+        found.sort_unstable_by_key(|series| series.block.id);
+        for group in found.chunk_by(|a, b| Arc::ptr_eq(a.block, b.block)) {
+            let block = group[0].block;
             let state = &*block.state.read();
-            let is_there = |entry: &&Entry| state.history.has(entry.slot);
+            let is_there = |series: &Found<'_>| state.history.has(series.slot);
             if state.gone {
                 continue;
             }
@@ -396,12 +498,20 @@ impl Index {
                 visit(block, state, group);
                 continue;
             }
-            let there: Vec<&Entry> = group.iter().copied().filter(is_there).collect();
+            let there: Vec<Found<'_>> = group.iter().copied().filter(is_there).collect();
             if !there.is_empty() {
                 visit(block, state, &there);
             }
         }
     }
+}
+
+/// Whether these labels meet all `matchers`, none of which is about the metric's name. A label that is absent is empty.
+fn all_meet(matchers: &[&Matcher], labels: &LabelList) -> bool {
+    matchers.iter().all(|matcher| {
+        let value = labels.get(&matcher.name);
+        matcher.matches(value.map_or("", |value| value))
+    })
 }
 
 /// Where a search begins.
@@ -432,4 +542,16 @@ fn members_of(set: &Set, name: NameId) -> &[(NameId, SeriesId)] {
         .take_while(|(it, _)| *it == name)
         .count();
     &set.members[start..start + length]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_for_each_series_and_each_set_is_small() {
+        assert_eq!(size_of::<Option<Entry>>(), 16);
+        assert_eq!(size_of::<Option<Set>>(), 32);
+        assert_eq!(size_of::<Option<Value>>(), 24);
+    }
 }

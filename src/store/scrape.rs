@@ -47,7 +47,7 @@ impl<'a> Scrape<'a> {
         let slot = self.writer.take_slot();
         self.new.insert(labels.clone(), slot);
         // Not seen yet.
-        self.writer.series[slot as usize].seen = self.writer.round.wrapping_sub(1);
+        self.writer.series[slot as usize].set_seen(self.writer.round.wrapping_sub(1));
         Ok(slot)
     }
 
@@ -85,8 +85,8 @@ impl<'a> Scrape<'a> {
         let Some(held) = self.writer.series.get_mut(slot as usize) else {
             return false;
         };
-        let is_first = held.seen != round && held.state != Life::About;
-        held.seen = round;
+        let is_first = held.seen() != round && held.life() != Life::About;
+        held.set_seen(round);
         is_first
     }
 
@@ -117,6 +117,6 @@ impl Drop for Scrape<'_> {
             self.writer.return_slot(*slot);
         }
         // The samples of this round are not there, so that the next scrape must not take them for seen.
-        self.writer.round = self.writer.round.wrapping_add(1);
+        self.writer.next_round();
     }
 }

@@ -7,7 +7,7 @@ use crate::model::labels::Labels;
 use crate::model::sample::Sample;
 use crate::model::time::Timestamp;
 
-use super::index::SeriesId;
+use super::index::{BlockId, SeriesId};
 use super::scrape::Scrape;
 use super::{Block, Down, Health, LimitError, Store};
 
@@ -34,8 +34,9 @@ pub type Slot = u32;
 #[derive(Debug)]
 pub struct TargetWriter {
     pub(super) store: Arc<Store>,
-    target: u64,
-    pub(super) block: Arc<Block>,
+    block: Arc<Block>,
+    /// What the index calls it.
+    number: BlockId,
     /// By slot.
     pub(super) series: Vec<Held>,
     free: Vec<Slot>,
@@ -47,17 +48,17 @@ pub struct TargetWriter {
     pub(super) round: u32,
 }
 
-/// What the writer knows of a slot.
+/// What the writer knows of a slot. 8 bytes, since there are as many as series.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     id: SeriesId,
-    /// The scrape that last contained it.
-    pub(super) seen: u32,
-    pub(super) state: Life,
+    /// The number of the scrape that last contained it, four times, and what it holds: a [`Life`].
+    mark: u32,
 }
 
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Life {
     /// Nothing.
     Free,
@@ -69,12 +70,45 @@ pub(super) enum Life {
     About,
 }
 
+/// How many numbers of scrapes there are until they begin again: as many as a [`Held`] has room for.
+const ROUNDS: u32 = 1 << 30;
+
+impl Held {
+    fn new(id: SeriesId, seen: u32, life: Life) -> Self {
+        let mark = seen << 2 | u32::from(life as u8);
+        Self { id, mark }
+    }
+
+    /// What it holds.
+    pub(super) fn life(self) -> Life {
+        match self.mark & 3 {
+            0 => Life::Free,
+            1 => Life::Live,
+            2 => Life::Ended,
+            _ => Life::About,
+        }
+    }
+
+    fn set_life(&mut self, life: Life) {
+        *self = Self::new(self.id, self.seen(), life);
+    }
+
+    /// The scrape that last contained it.
+    pub(super) fn seen(self) -> u32 {
+        self.mark >> 2
+    }
+
+    pub(super) fn set_seen(&mut self, round: u32) {
+        *self = Self::new(self.id, round, self.life());
+    }
+}
+
 impl TargetWriter {
-    pub(super) fn new(store: Arc<Store>, target: u64, block: Arc<Block>) -> Self {
+    pub(super) fn new(store: Arc<Store>, block: Arc<Block>, number: BlockId) -> Self {
         Self {
             store,
-            target,
             block,
+            number,
             series: Vec::new(),
             free: Vec::new(),
             ended: Vec::new(),
@@ -85,13 +119,18 @@ impl TargetWriter {
 
     /// The number of the target's registration, as in [`super::TargetStatus::id`].
     pub fn id(&self) -> u64 {
-        self.target
+        self.block.id
     }
 
     /// Begins a scrape that started at `at`. Nothing is visible to readers before [`Scrape::commit`].
     pub fn begin(&mut self, at: Timestamp) -> Scrape<'_> {
-        self.round = self.round.wrapping_add(1);
+        self.next_round();
         Scrape::new(self, at)
+    }
+
+    /// What is seen from now on is of another scrape.
+    pub(super) fn next_round(&mut self) {
+        self.round = (self.round + 1) % ROUNDS;
     }
 
     /// Notes that the scrape begun at `at` failed, and why; the text is for users and has no credentials.
@@ -140,7 +179,7 @@ impl TargetWriter {
         let of_page = self.lookup(labels);
         let slot = match of_page {
             Some(slot) => {
-                self.series[slot as usize].state = Life::About;
+                self.series[slot as usize].set_life(Life::About);
                 slot
             }
             None => {
@@ -158,7 +197,7 @@ impl TargetWriter {
     /// The slot of the series with these labels.
     pub(super) fn lookup(&self, labels: &Labels) -> Option<Slot> {
         let index = self.store.index.read();
-        index.lookup(labels, &self.block).map(|entry| entry.slot)
+        index.lookup(labels, self.number)
     }
 
     /// Promises room for one more series.
@@ -172,11 +211,7 @@ impl TargetWriter {
 
     /// A slot for a series that is reserved.
     pub(super) fn take_slot(&mut self) -> Slot {
-        let free = Held {
-            id: SeriesId::MAX,
-            seen: self.round,
-            state: Life::Free,
-        };
+        let free = Held::new(SeriesId::MAX, self.round, Life::Free);
         self.free.pop().unwrap_or_else(|| {
             if self.series.len() == self.series.capacity() {
                 self.series.reserve_exact(8 + self.series.len() / 8);
@@ -193,7 +228,7 @@ impl TargetWriter {
     }
 
     /// Makes series known that have a slot each. Without a sample no reader sees them.
-    pub(super) fn insert(&mut self, new: &[(Slot, &Labels)], state: Life) {
+    pub(super) fn insert(&mut self, new: &[(Slot, &Labels)], life: Life) {
         let slots = self.series.len();
         {
             let state = &mut self.block.state.write();
@@ -202,11 +237,8 @@ impl TargetWriter {
         for batch in new.chunks(BATCH) {
             let mut index = self.store.index.write();
             for (slot, labels) in batch {
-                self.series[*slot as usize] = Held {
-                    id: index.insert(labels, &self.block, *slot),
-                    seen: self.round,
-                    state,
-                };
+                let id = index.insert(labels, self.number, *slot);
+                self.series[*slot as usize] = Held::new(id, self.round, life);
             }
         }
         self.store.changed();
@@ -220,15 +252,15 @@ impl TargetWriter {
         let mut gone = Vec::new();
         for (slot, _) in samples.iter() {
             let held = &mut self.series[*slot as usize];
-            if held.state == Life::Ended {
-                held.state = Life::Live;
+            if held.life() == Life::Ended {
+                held.set_life(Life::Live);
             }
         }
         {
             let state = &mut *self.block.state.write();
             for (slot, held) in (0..).zip(&mut self.series) {
-                if held.state == Life::Live && held.seen != self.round {
-                    held.state = Life::Ended;
+                if held.life() == Life::Live && held.seen() != self.round {
+                    held.set_life(Life::Ended);
                     self.ended.push(slot);
                     let end = state.history.end(slot, at);
                     samples.extend(end.map(|end| (slot, end)));
@@ -238,7 +270,7 @@ impl TargetWriter {
             self.ended.retain(|slot| {
                 let newest = state.history.newest(*slot);
                 let is_old = newest.is_none_or(|end| end.timestamp <= horizon);
-                let is_ended = self.series[*slot as usize].state == Life::Ended;
+                let is_ended = self.series[*slot as usize].life() == Life::Ended;
                 if is_ended && is_old {
                     gone.push(*slot);
                 }
@@ -263,7 +295,7 @@ impl TargetWriter {
             let mut state = self.block.state.write();
             for slot in batch {
                 state.history.clear(*slot);
-                self.series[*slot as usize].state = Life::Free;
+                self.series[*slot as usize].set_life(Life::Free);
             }
         }
         self.free.extend(gone);
@@ -278,10 +310,11 @@ impl Drop for TargetWriter {
         self.block.state.write().gone = true;
         let all: Vec<Slot> = (0..)
             .zip(&self.series)
-            .filter(|(_, held)| held.state != Life::Free)
+            .filter(|(_, held)| held.life() != Life::Free)
             .map(|(slot, _)| slot)
             .collect();
         self.remove(&all);
-        self.store.targets.write().remove(&self.target);
+        self.store.index.write().remove_block(self.number);
+        self.store.targets.write().remove(&self.block.id);
     }
 }

@@ -1,26 +1,74 @@
 //! Shared lists of labels behind one thin pointer: most of what is known of a series is such a list, and there are many.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::LazyLock;
 
+use arcstr::ArcStr;
 use triomphe::ThinArc;
 
 use super::Label;
 
-/// A list of labels that is shared by whoever clones it. It takes 8 bytes where it is kept, since its length is with the
-/// labels, and it counts no weak references, as an [`Arc`](std::sync::Arc) does.
+/// A list of labels, in the order of their names, that is shared by whoever clones it. It takes 8 bytes where it is kept, since
+/// its length is with the labels, and it counts no weak references, as an [`Arc`](std::sync::Arc) does.
+///
+/// The names are a list of their own: thousands of pods have the same.
 #[derive(Clone)]
-pub struct LabelList(ThinArc<(), Label>);
+pub struct LabelList(ThinArc<LabelNames, ArcStr>);
+
+/// The names of a list of labels, shared like it.
+#[derive(Clone)]
+pub struct LabelNames(ThinArc<(), ArcStr>);
 
 /// What all empty lists share that nobody made of labels.
-static EMPTY: LazyLock<LabelList> = LazyLock::new(|| LabelList::new(std::iter::empty()));
+static EMPTY: LazyLock<LabelList> = LazyLock::new(|| LabelList::from(Vec::new()));
+
+impl LabelNames {
+    /// The list of these names.
+    pub fn new(names: impl ExactSizeIterator<Item = ArcStr>) -> Self {
+        Self(ThinArc::from_header_and_iter((), names))
+    }
+}
 
 impl LabelList {
-    /// The list of these labels.
-    pub fn new(labels: impl ExactSizeIterator<Item = Label>) -> Self {
-        Self(ThinArc::from_header_and_iter((), labels))
+    /// The list of labels with these names and, each in its name's place, these values.
+    pub fn new(names: LabelNames, values: impl ExactSizeIterator<Item = ArcStr>) -> Self {
+        debug_assert_eq!(names.len(), values.len());
+        Self(ThinArc::from_header_and_iter(names, values))
+    }
+
+    /// The names.
+    pub fn names(&self) -> &LabelNames {
+        &self.0.header.header
+    }
+
+    /// The values, each in its name's place.
+    pub fn values(&self) -> &[ArcStr] {
+        &self.0.slice
+    }
+
+    /// The labels, each with its name and its value.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&ArcStr, &ArcStr)> + Clone {
+        self.names().iter().zip(self.values())
+    }
+
+    /// The value of the label `name`.
+    pub fn get(&self, name: &str) -> Option<&ArcStr> {
+        let names = self.names();
+        let place = names.binary_search_by(|it| it.as_str().cmp(name)).ok()?;
+        self.values().get(place)
+    }
+
+    /// How many labels there are.
+    pub fn len(&self) -> usize {
+        self.values().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values().is_empty()
     }
 
     /// Whether both are the same list in memory, and not only equal.
@@ -35,38 +83,64 @@ impl Default for LabelList {
     }
 }
 
-impl Deref for LabelList {
-    type Target = [Label];
-
-    #[inline]
-    fn deref(&self) -> &[Label] {
-        &self.0.slice
-    }
-}
-
-impl FromIterator<Label> for LabelList {
-    fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
-        let labels: Vec<Label> = labels.into_iter().collect();
-        Self::new(labels.into_iter())
+impl From<Vec<Label>> for LabelList {
+    fn from(labels: Vec<Label>) -> Self {
+        let names = LabelNames::new(labels.iter().map(|(name, _)| name.clone()));
+        Self::new(names, labels.into_iter().map(|(_, value)| value))
     }
 }
 
 impl PartialEq for LabelList {
     fn eq(&self, other: &Self) -> bool {
-        self.ptr_eq(other) || self[..] == other[..]
+        self.ptr_eq(other) || self.names() == other.names() && self.values() == other.values()
     }
 }
 
 impl Eq for LabelList {}
 
-/// As the slice's.
 impl Hash for LabelList {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.names(), self.values()).hash(state);
+    }
+}
+
+impl fmt::Debug for LabelList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl Deref for LabelNames {
+    type Target = [ArcStr];
+
+    #[inline]
+    fn deref(&self) -> &[ArcStr] {
+        &self.0.slice
+    }
+}
+
+impl PartialEq for LabelNames {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0.ptr(), other.0.ptr()) || self[..] == other[..]
+    }
+}
+
+impl Eq for LabelNames {}
+
+/// As the slice's, which it is found by.
+impl Hash for LabelNames {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self[..].hash(state);
     }
 }
 
-impl fmt::Debug for LabelList {
+impl Borrow<[ArcStr]> for LabelNames {
+    fn borrow(&self) -> &[ArcStr] {
+        self
+    }
+}
+
+impl fmt::Debug for LabelNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self[..], f)
     }
@@ -80,25 +154,38 @@ mod tests {
 
     fn list(pairs: &[(&str, &str)]) -> LabelList {
         let label = |(name, value): &(&str, &str)| ((*name).into(), (*value).into());
-        pairs.iter().map(label).collect()
+        pairs.iter().map(label).collect::<Vec<Label>>().into()
     }
 
     #[test]
-    fn it_is_equal_and_hashed_as_its_slice() {
+    fn lists_are_equal_and_hashed_as_their_labels() {
         let keys = RandomState::new();
         let lists = [
             list(&[]),
             list(&[("a", "1")]),
+            list(&[("a", "2")]),
+            list(&[("b", "1")]),
             list(&[("a", "1"), ("b", "2")]),
         ];
         for one in &lists {
-            let copy: LabelList = one.iter().cloned().collect();
+            let labels = one
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()));
+            let copy: LabelList = labels.collect::<Vec<Label>>().into();
             assert_eq!(copy, *one);
-            assert_eq!(keys.hash_one(one), keys.hash_one(&one[..]));
+            assert_eq!(keys.hash_one(one), keys.hash_one(&copy));
+            assert_eq!(keys.hash_one(one.names()), keys.hash_one(&one.names()[..]));
             assert!(one.ptr_eq(&one.clone()));
             assert!(!copy.ptr_eq(one));
+            assert_eq!(lists.iter().filter(|it| *it == one).count(), 1);
         }
-        assert_eq!(lists.iter().filter(|it| **it == lists[1]).count(), 1);
         assert_eq!(lists[0], LabelList::default());
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_name() {
+        let list = list(&[("a", "1"), ("b", "2"), ("d", "4")]);
+        let values = ["a", "b", "c", "d", "e"].map(|name| list.get(name).map(ArcStr::as_str));
+        assert_eq!(values, [Some("1"), Some("2"), None, Some("4"), None]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arcstr::ArcStr;
 
 use crate::engine::{Scraped, Wanted};
-use crate::model::labels::{Labels, METRIC_NAME, find};
+use crate::model::labels::{Labels, METRIC_NAME};
 use crate::model::matcher::Matcher;
 use crate::model::names::NameCondition;
 use crate::model::objects::LabelledObject;
@@ -134,7 +134,7 @@ impl Kubelets {
         // By the pod's place.
         let mut known: Vec<Vec<OnNode>> = pods.iter().map(|_| Vec::new()).collect();
         self.read(&CONTAINER, &matchers, now, |labels, measure| {
-            let label = |name| find(labels.others(), name).map(|(_, value)| value);
+            let label = |name| labels.others().get(name);
             let (Some(namespace), Some(pod), Some(container)) =
                 (label("namespace"), label("pod"), label("container"))
             else {
@@ -173,7 +173,7 @@ impl Kubelets {
             matchers.push(Matcher::equal("node", &*node.object.name));
         }
         self.read(&NODE, &matchers, now, |labels, measure| {
-            if let Some((_, name)) = find(labels.others(), "node") {
+            if let Some(name) = labels.others().get("node") {
                 let found = known.entry(name.clone()).or_default();
                 measure(entry(found, name));
             }

@@ -24,6 +24,8 @@ struct Plain {
 impl Plain {
     fn new(slots: usize) -> Self {
         let mut plain = Self::default();
+        // Soon the numbers begin again.
+        plain.history.first = u16::MAX - 20;
         plain.history.reserve(slots);
         plain.kept.resize(slots, Vec::new());
         plain
@@ -63,7 +65,8 @@ impl Plain {
     fn expected(&self, slot: Slot) -> Vec<(i64, u64)> {
         let kept = &self.kept[slot as usize];
         let newest = kept.last().map(|(round, _)| *round);
-        let counts = |round: u32| round >= self.history.first || Some(round) == newest;
+        let forgotten = self.round - u32::try_from(self.history.rounds.len()).unwrap();
+        let counts = |round: u32| round >= forgotten || Some(round) == newest;
         let kept = kept.iter().filter(|(round, _)| counts(*round));
         kept.map(|(_, sample)| bits(*sample)).collect()
     }
@@ -153,7 +156,7 @@ fn size(values: impl Iterator<Item = f64>) -> f64 {
 /// What this encoding is for; the sizes are what a million series are multiplied by.
 #[test]
 fn a_sample_of_an_exporter_takes_few_bytes() {
-    assert_eq!(size_of::<Newest>(), 24);
+    assert_eq!(size_of::<Newest>(), 16);
     let places = 0.25;
     assert_eq!(size([81_559.0; 30].into_iter()), 1.0 + places, "constant");
     let percent = [97.0, 98.0, 97.0, 91.0, 100.0, 50.0].into_iter().cycle();
@@ -174,6 +177,44 @@ fn a_sample_whose_time_is_weeks_from_its_scrape_is_not_kept() {
         plain.scrape(START, &[Some((1.0, age))]);
         assert!(!plain.history.has(0), "{age}");
     }
+}
+
+#[test]
+fn a_time_that_there_is_no_room_for_is_not_kept() {
+    let mut plain = Plain::new(1);
+    let last = (1 << 42) - 1;
+    for (at, is_kept) in [
+        (-last - 2, false),
+        (last + 1, false),
+        (-last - 1, true),
+        (last, true),
+    ] {
+        plain.scrape(at, &[Some((1.0, 0))]);
+        assert_eq!(plain.history.has(0), is_kept, "{at}");
+    }
+    assert_eq!(plain.read(0).last(), Some(&(last, 1.0_f64.to_bits())));
+}
+
+#[test]
+fn scrapes_whose_numbers_begin_again_are_not_taken_for_others() {
+    let limits = Limits {
+        retention: Duration::from_hours(24),
+        samples_per_series: usize::MAX,
+        ..Limits::default()
+    };
+    let mut history = History::default();
+    history.reserve(2);
+    let at = |second: i64| Timestamp::from_millis(1_000 * second);
+    let sample = |slot: Slot, second: i64| (slot, Sample::new(at(second), second as f64));
+    history.append(at(1), &limits, &mut [sample(0, 1), sample(1, 1)]);
+    let last = 2 + i64::from(u16::MAX);
+    for second in 2..=last {
+        history.append(at(second), &limits, &mut [sample(1, second)]);
+    }
+    // The newest scrape has the number that the first one had, which is forgotten.
+    let read = |slot| history.backwards(slot).map(|it| it.timestamp);
+    assert_eq!(read(0).collect::<Vec<_>>(), [at(1)]);
+    assert!(read(1).eq((0..i64::from(u16::MAX)).map(|ago| at(last - ago))));
 }
 
 #[test]
