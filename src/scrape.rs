@@ -10,6 +10,7 @@ mod connection;
 mod demand;
 mod error;
 mod fetch;
+mod http1;
 mod ingest;
 mod kept;
 mod names;

@@ -1,28 +1,24 @@
 //! A target's connection. It is made when a scrape needs one, and kept for the next.
 //!
 //! There are as many as targets, and each is idle for most of its life: so over HTTP/1.1 nothing but the stream is kept. What
-//! speaks HTTP on it, with its buffers, is made for each scrape ([`Exchange`]) and has no task of its own: whoever waits for an
-//! answer moves it along.
+//! speaks HTTP on it ([`Exchange`]) is made for each scrape.
 
 use std::error::Error as _;
-use std::future::{Future, poll_fn};
+use std::io;
+use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Context;
 
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::Url;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -31,13 +27,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::transport::{Tls, certificate_fault, root_cause};
 
 use super::ScrapeError;
+use super::http1::{self, Buffers, Stream, Whole};
 use super::names::Names;
-
-/// How much is read at a time over HTTP/1.1: as much as the page had before, with its head, within these.
-const BUFFER: RangeInclusive<usize> = 8 << 10..=128 << 10;
-
-/// The head of an answer is seldom longer.
-const HEAD: usize = 1 << 10;
 
 /// How much a target may send over HTTP/2 before it is read: what may lie here for each connection. A page that is larger takes
 /// a round trip for each.
@@ -55,18 +46,20 @@ enum Protocol {
     Http2(Http2),
 }
 
-/// A connection that requests are sent on.
+/// A connection that a request is sent on.
 pub(super) struct Exchange {
     protocol: Active,
     tls: Option<Arc<ClientConfig>>,
 }
 
 enum Active {
-    Http1 {
-        requests: http1::SendRequest<Empty<Bytes>>,
-        driver: Box<Driver>,
+    Http1(http1::Exchange),
+    Http2 {
+        http2: Http2,
+        body: Option<Incoming>,
+        /// What came of it last.
+        piece: Bytes,
     },
-    Http2(Http2),
 }
 
 struct Http2 {
@@ -74,17 +67,20 @@ struct Http2 {
     _driver: AbortOnDropHandle<()>,
 }
 
-/// The other half of an HTTP/1.1 connection: what reads and writes.
-struct Driver {
-    /// `None` when it has ended. Whoever waits for it learns of that only as it is dropped.
-    connection: Option<http1::Connection<Stream, Empty<Bytes>>>,
+/// Why there is no answer, or half of one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("{0}")]
+    Http1(#[from] http1::Fault),
+    #[error("{}", root_cause(.0))]
+    Http2(#[from] hyper::Error),
 }
 
-type Stream = TokioIo<Box<dyn Io>>;
-
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+impl From<Fault> for ScrapeError {
+    fn from(fault: Fault) -> Self {
+        Self::Broken(fault.to_string())
+    }
+}
 
 impl Connection {
     /// Connects to the host of `url`, with `tls` if it is https. The name and the addresses leave time until `deadline`, when
@@ -100,7 +96,11 @@ impl Connection {
     ) -> Result<Self, ScrapeError> {
         let tcp = connect(url, names, deadline).await?;
         if url.scheme() != "https" {
-            return Ok(Self::http1(Box::new(tcp), None));
+            let protocol = Protocol::Http1(Box::new(tcp));
+            return Ok(Self {
+                protocol,
+                tls: None,
+            });
         }
         let name = match &tls.server_name {
             Some(name) => name.clone(),
@@ -112,20 +112,20 @@ impl Connection {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             return Self::http2(Box::new(stream), config).await;
         }
-        Ok(Self::http1(Box::new(stream), config))
+        let protocol = Protocol::Http1(Box::new(stream));
+        Ok(Self {
+            protocol,
+            tls: config,
+        })
     }
 
-    fn http1(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Self {
-        let protocol = Protocol::Http1(TokioIo::new(io));
-        Self { protocol, tls }
-    }
-
-    async fn http2(io: Box<dyn Io>, tls: Option<Arc<ClientConfig>>) -> Result<Self, ScrapeError> {
+    async fn http2(stream: Stream, tls: Option<Arc<ClientConfig>>) -> Result<Self, ScrapeError> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
-        let (requests, connection) = builder.handshake(TokioIo::new(io)).await?;
+        let handshake = builder.handshake(TokioIo::new(stream)).await;
+        let (requests, connection) = handshake.map_err(Fault::Http2)?;
         // Answers pings too, which come at any time. It ends with the connection.
         let driver = tokio::spawn(async move {
             let _ = connection.await;
@@ -141,105 +141,84 @@ impl Connection {
         self.tls.as_ref().is_none_or(same)
     }
 
-    /// Makes it ready for requests. `expected` is about how large the answer will be, in bytes.
-    pub(super) async fn begin(self, expected: usize) -> Result<Exchange, hyper::Error> {
+    /// Makes it ready for a request.
+    pub(super) fn begin(self, buffers: &Arc<Buffers>) -> Exchange {
         let protocol = match self.protocol {
             Protocol::Http1(stream) => {
-                let mut builder = http1::Builder::new();
-                let size = (expected + expected / 16 + HEAD).clamp(*BUFFER.start(), *BUFFER.end());
-                builder.read_buf_exact_size(Some(size));
-                let (requests, connection) = builder.handshake(stream).await?;
-                let driver = Box::new(Driver {
-                    connection: Some(connection),
-                });
-                Active::Http1 { requests, driver }
+                Active::Http1(http1::Exchange::new(stream, Arc::clone(buffers)))
             }
-            Protocol::Http2(http2) => Active::Http2(http2),
+            Protocol::Http2(http2) => Active::Http2 {
+                http2,
+                body: None,
+                piece: Bytes::new(),
+            },
         };
         let tls = self.tls;
-        Ok(Exchange { protocol, tls })
+        Exchange { protocol, tls }
     }
 }
 
 impl Exchange {
     /// What is kept of it for the next scrape, after a whole answer; `None` where the other end keeps nothing.
-    pub(super) async fn end(self) -> Option<Connection> {
+    pub(super) fn end(self) -> Option<Connection> {
         let protocol = match self.protocol {
-            Active::Http1 {
-                mut requests,
-                mut driver,
-            } => {
-                driver.until(requests.ready()).await.ok()?;
-                let parts = driver.connection?.into_parts();
-                // Bytes that nobody asked for would be taken for the next answer.
-                parts
-                    .read_buf
-                    .is_empty()
-                    .then_some(Protocol::Http1(parts.io))?
-            }
-            Active::Http2(http2) => Protocol::Http2(http2),
+            Active::Http1(exchange) => Protocol::Http1(exchange.end()?),
+            Active::Http2 { http2, .. } => Protocol::Http2(http2),
         };
         let tls = self.tls;
         Some(Connection { protocol, tls })
     }
 
     /// Sends a request, whose URI is absolute, and gives the head of its answer.
-    pub(super) async fn send(
-        &mut self,
-        mut request: Request<Empty<Bytes>>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
+    pub(super) async fn send(&mut self, request: Request<()>) -> Result<Response<()>, Fault> {
         match &mut self.protocol {
-            Active::Http1 { requests, driver } => {
-                let path = request.uri().path_and_query().cloned();
-                *request.uri_mut() = path.map(Into::into).unwrap_or_default();
-                driver.until(requests.ready()).await?;
-                driver.until(requests.send_request(request)).await
-            }
-            Active::Http2(Http2 { requests, .. }) => {
+            Active::Http1(exchange) => Ok(exchange.send(request).await?),
+            Active::Http2 { http2, body, .. } => {
+                let mut request = request.map(|()| Empty::new());
                 // The URI has it.
                 request.headers_mut().remove(HOST);
-                requests.ready().await?;
-                requests.send_request(request).await
+                http2.requests.ready().await?;
+                let response = http2.requests.send_request(request).await?;
+                let (head, incoming) = response.into_parts();
+                *body = Some(incoming);
+                Ok(Response::from_parts(head, ()))
             }
         }
     }
 
-    /// The next bytes of an answer's body; `None` at its end.
-    pub(super) async fn next(
-        &mut self,
-        body: &mut Incoming,
-    ) -> Result<Option<Bytes>, hyper::Error> {
-        loop {
-            let frame = match &mut self.protocol {
-                Active::Http1 { driver, .. } => driver.until(body.frame()).await,
-                Active::Http2(_) => body.frame().await,
-            };
-            match frame.transpose()?.map(|frame| frame.into_data()) {
-                Some(Ok(bytes)) => return Ok(Some(bytes)),
-                // Trailers.
-                Some(Err(_)) => {}
-                None => return Ok(None),
-            }
+    /// How long the answer's body is, where that is told before it.
+    pub(super) fn announced(&self) -> Option<u64> {
+        match &self.protocol {
+            Active::Http1(exchange) => exchange.announced(),
+            Active::Http2 { body, .. } => body.as_ref()?.size_hint().exact(),
         }
     }
-}
 
-impl Driver {
-    /// Moves the connection along until `work` on it is done. That it ends is for the work to tell, which ends with it.
-    async fn until<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        poll_fn(|context| {
-            self.advance(context);
-            work.as_mut().poll(context)
-        })
-        .await
+    /// The answer's whole body, if it is one that is had at once. Else it is still to be read.
+    pub(super) async fn whole(&mut self) -> Result<Option<Whole>, Fault> {
+        match &mut self.protocol {
+            Active::Http1(exchange) => Ok(exchange.whole().await?),
+            Active::Http2 { .. } => Ok(None),
+        }
     }
 
-    fn advance(&mut self, context: &mut Context<'_>) {
-        // Its error is the work's too.
-        let connection = self.connection.as_mut();
-        if connection.is_some_and(|it| Pin::new(it).poll(context).is_ready()) {
-            self.connection = None;
+    /// The next bytes of the answer's body; `None` at its end.
+    pub(super) async fn next(&mut self) -> Result<Option<&[u8]>, Fault> {
+        match &mut self.protocol {
+            Active::Http1(exchange) => Ok(exchange.next().await?),
+            Active::Http2 { body, piece, .. } => {
+                let Some(body) = body else {
+                    return Ok(None);
+                };
+                while let Some(frame) = body.frame().await.transpose()? {
+                    // Else they are trailers.
+                    if let Ok(bytes) = frame.into_data() {
+                        *piece = bytes;
+                        return Ok(Some(piece));
+                    }
+                }
+                Ok(None)
+            }
         }
     }
 }
@@ -311,21 +290,24 @@ fn connect_error(error: std::io::Error) -> ScrapeError {
     fault.map_or_else(other, ScrapeError::Certificate)
 }
 
-/// Whether an error says that the other end had closed the connection before it saw the request, or might have: what a
-/// connection that was idle is tried again for.
-pub(super) fn is_stale(error: &hyper::Error) -> bool {
-    let broken = |error: &std::io::Error| {
-        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+/// Whether it says that the other end had closed the connection before it saw the request, or might have: what a connection
+/// that was idle is tried again for.
+pub(super) fn is_stale(fault: &Fault) -> bool {
+    let is_broken = |error: &io::Error| {
         matches!(
             error.kind(),
             BrokenPipe | ConnectionAborted | ConnectionReset
         )
     };
-    let cause = error.source().and_then(|it| it.downcast_ref());
-    error.is_canceled()
-        || error.is_closed()
-        || error.is_incomplete_message()
-        || cause.is_some_and(broken)
+    match fault {
+        Fault::Http1(http1::Fault::Unanswered) => true,
+        Fault::Http1(http1::Fault::Io(error)) => is_broken(error),
+        Fault::Http1(_) => false,
+        Fault::Http2(error) => {
+            let cause = error.source().and_then(|it| it.downcast_ref());
+            error.is_canceled() || error.is_closed() || cause.is_some_and(is_broken)
+        }
+    }
 }
 
 #[cfg(test)]

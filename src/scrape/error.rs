@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::transport::{SettingsError, root_cause};
+use crate::transport::SettingsError;
 
 /// Why a scrape gave nothing. Every variant is retried at the next interval. A user reads the text behind the target's
 /// name, in the HPA's message for instance; it does not repeat the URL.
@@ -83,11 +83,5 @@ impl ScrapeError {
             Self::NoneKept(_) => "none_kept",
             Self::TooManySamples(_) => "too_many_samples",
         }
-    }
-}
-
-impl From<hyper::Error> for ScrapeError {
-    fn from(error: hyper::Error) -> Self {
-        Self::Broken(root_cause(&error))
     }
 }

@@ -4,16 +4,12 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue,
     LOCATION, USER_AGENT,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::Empty;
-use hyper::body::{Body as _, Incoming};
-use parking_lot::Mutex;
 use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -25,6 +21,7 @@ use crate::transport::{Clients, SettingsError, Tls, authorization};
 
 use super::ScrapeError;
 use super::connection::{Connection, Exchange, is_stale};
+use super::http1::{Buffers, Whole};
 use super::names::Names;
 
 /// Plain text before OpenMetrics: it is the cheaper of the two, and timestamps and types say the same in both.
@@ -50,10 +47,6 @@ pub(super) struct Fetcher {
     memory: Arc<Memory>,
 }
 
-/// The buffers of ordinary pages that are kept for the next ones, beside what pages in flight may hold: as many as are read at the same
-/// time by the few threads there are. One that is made anew for each page costs more than to read the page.
-const SPARE: usize = 4;
-
 /// What all pages in flight may hold together, in blocks: one half for ordinary pages, one for large ones. Any number of
 /// large pages that stall leave the ordinary ones their half. What a connection reads at once is not counted: that is bounded by
 /// itself, and a page that comes so is read where it lies.
@@ -61,7 +54,8 @@ const SPARE: usize = 4;
 struct Memory {
     ordinary: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    spare: Mutex<Vec<Vec<u8>>>,
+    /// Those of ordinary pages are used again.
+    buffers: Arc<Buffers>,
 }
 
 impl Memory {
@@ -70,19 +64,8 @@ impl Memory {
         Arc::new(Self {
             ordinary: half(blocks.div_ceil(2)),
             large: half(blocks / 2),
-            spare: Mutex::default(),
+            buffers: Arc::default(),
         })
-    }
-
-    /// Keeps the buffer of a page that is done, if it is one to be kept.
-    fn keep(&self, mut buffer: Vec<u8>) {
-        if (1..=ORDINARY).contains(&buffer.capacity()) {
-            buffer.clear();
-            let mut spare = self.spare.lock();
-            if spare.len() < SPARE {
-                spare.push(buffer);
-            }
-        }
     }
 
     fn of(&self, capacity: usize) -> &Arc<Semaphore> {
@@ -105,7 +88,7 @@ pub(super) struct Page {
 #[derive(Debug)]
 enum Content {
     /// In what the connection read at once.
-    Whole(Bytes),
+    Whole(Whole),
     /// In what they were gathered in.
     Gathered(Body),
 }
@@ -113,7 +96,7 @@ enum Content {
 impl Page {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.content {
-            Content::Whole(bytes) => bytes,
+            Content::Whole(whole) => whole.bytes(),
             Content::Gathered(body) => &body.bytes,
         }
     }
@@ -153,7 +136,7 @@ impl Fetcher {
     ) -> Result<Page, ScrapeError> {
         // Put back only after a whole answer: what follows half of one is not to be read.
         let kept = connection.take();
-        let (mut open, response) = self.follow(deadline, target, kept, expected).await?;
+        let (mut exchange, response) = self.follow(deadline, target, kept).await?;
         if response.status() != StatusCode::OK {
             return Err(ScrapeError::Status(response.status()));
         }
@@ -162,9 +145,9 @@ impl Fetcher {
         let content_type = text(response.headers(), CONTENT_TYPE);
         let page = Page {
             format: Format::from_content_type(content_type.as_deref()),
-            content: read(&mut open, response, body).await?,
+            content: read(&mut exchange, &response, body).await?,
         };
-        *connection = open.end().await;
+        *connection = exchange.end();
         Ok(page)
     }
 
@@ -174,8 +157,7 @@ impl Fetcher {
         deadline: Instant,
         target: &Target,
         kept: Option<Connection>,
-        expected: usize,
-    ) -> Result<(Exchange, Response<Incoming>), ScrapeError> {
+    ) -> Result<(Exchange, Response<()>), ScrapeError> {
         let http = &target.settings.http;
         let tls = self.clients.get(http).await?;
         let mut kept = kept.filter(|it| it.serves(&tls));
@@ -187,13 +169,13 @@ impl Fetcher {
                 Some(connection) => connection,
                 None => self.open(&url, &tls, deadline).await?,
             };
-            let mut exchange = connection.begin(expected).await?;
+            let mut exchange = connection.begin(&self.memory.buffers);
             let sent = exchange.send(request().await?).await;
             let response = match sent {
                 // The other end may have closed it while it was idle.
                 Err(error) if reused && is_stale(&error) => {
                     let connection = self.open(&url, &tls, deadline).await?;
-                    exchange = connection.begin(expected).await?;
+                    exchange = connection.begin(&self.memory.buffers);
                     // Made anew: that is rare, and a copy for each scrape is dear.
                     exchange.send(request().await?).await?
                 }
@@ -233,7 +215,7 @@ fn request(
     target: &Target,
     url: &Url,
     authorization: Option<HeaderValue>,
-) -> Result<Request<Empty<Bytes>>, ScrapeError> {
+) -> Result<Request<()>, ScrapeError> {
     let encoding = if target.settings.compression {
         "gzip"
     } else {
@@ -258,7 +240,7 @@ fn request(
             "X-Prometheus-Scrape-Timeout-Seconds",
             target.timeout.as_secs_f64().to_string(),
         )
-        .body(Empty::new())
+        .body(())
         .map_err(unusable)?;
     if let Some(value) = authorization {
         request.headers_mut().insert(AUTHORIZATION, value);
@@ -271,46 +253,47 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {
 }
 
 async fn read(
-    connection: &mut Exchange,
-    response: Response<Incoming>,
+    exchange: &mut Exchange,
+    response: &Response<()>,
     mut body: Body,
 ) -> Result<Content, ScrapeError> {
     let limit = body.limit;
-    let announced = response.body().size_hint();
-    if announced.lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+    let announced = exchange.announced();
+    let announced = announced.map(|it| usize::try_from(it).unwrap_or(usize::MAX));
+    if announced.is_some_and(|it| it > limit) {
         return Err(ScrapeError::TooLarge(limit));
     }
-    let announced = announced.exact().and_then(|it| usize::try_from(it).ok());
     let encoding = text(response.headers(), CONTENT_ENCODING).unwrap_or_default();
     let mut gzip = match encoding.to_ascii_lowercase().as_str() {
         "" | "identity" => None,
         "gzip" | "x-gzip" => Some(MultiGzDecoder::new(Vec::new())),
         _ => return Err(ScrapeError::Encoding(encoding)),
     };
-    let is_plain = gzip.is_none();
-    // A page larger than an ordinary one must be there before it gets room.
-    if let Some(announced) = announced.filter(|it| is_plain && *it <= ORDINARY) {
-        body.expected = announced;
+    if gzip.is_none() {
+        if let Some(whole) = exchange.whole().await? {
+            return Ok(Content::Whole(whole));
+        }
+        // A page larger than an ordinary one must be there before it gets room.
+        if let Some(announced) = announced.filter(|it| *it <= ORDINARY) {
+            body.expected = announced;
+        }
     }
-    let mut whole = None;
     let mut sent = 0_usize;
-    let mut incoming = response.into_body();
-    while let Some(chunk) = connection.next(&mut incoming).await? {
-        sent = sent.saturating_add(chunk.len());
+    while let Some(piece) = exchange.next().await? {
+        sent = sent.saturating_add(piece.len());
         if sent > limit {
             return Err(ScrapeError::TooLarge(limit));
         }
         match &mut gzip {
-            None if announced == Some(chunk.len()) => whole = Some(chunk),
-            None => body.extend(&chunk).await?,
-            Some(decoder) => unpack(decoder, &chunk, &mut body).await?,
+            None => body.extend(piece).await?,
+            Some(decoder) => unpack(decoder, piece, &mut body).await?,
         }
     }
     if let Some(decoder) = &mut gzip {
         decoder.try_finish().map_err(no_gzip)?;
         body.extend(decoder.get_ref()).await?;
     }
-    Ok(whole.map_or(Content::Gathered(body), Content::Whole))
+    Ok(Content::Gathered(body))
 }
 
 /// Takes what comes out of `chunk` over into `body`. The decoder gives it out in pieces of some 32 KB, so that a small chunk
@@ -390,7 +373,7 @@ impl Body {
             _ => self.lease = Some(more),
         }
         if self.bytes.capacity() == 0 && capacity <= ORDINARY {
-            self.bytes = self.memory.spare.lock().pop().unwrap_or_default();
+            self.bytes = self.memory.buffers.take();
         }
         self.bytes.reserve_exact(capacity - self.bytes.len());
         Ok(())
@@ -399,7 +382,7 @@ impl Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        self.memory.keep(std::mem::take(&mut self.bytes));
+        self.memory.buffers.keep(std::mem::take(&mut self.bytes));
     }
 }
 
