@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
+use futures_util::future::Either;
 use http::header::HOST;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Empty};
@@ -170,19 +172,22 @@ impl Exchange {
     }
 
     /// Sends a request, whose URI is absolute, and gives the head of its answer.
-    pub(super) async fn send(&mut self, request: Request<()>) -> Result<Response<()>, Fault> {
+    pub(super) fn send(
+        &mut self,
+        mut request: Request<()>,
+    ) -> impl Future<Output = Result<Response<()>, Fault>> {
         match &mut self.protocol {
-            Active::Http1(exchange) => Ok(exchange.send(request).await?),
-            Active::Http2 { http2, body, .. } => {
-                let mut request = request.map(|()| Empty::new());
+            Active::Http1(exchange) => Either::Left(exchange.send(request).map_err(Fault::from)),
+            Active::Http2 { http2, body, .. } => Either::Right(Box::pin(async move {
                 // The URI has it.
                 request.headers_mut().remove(HOST);
                 http2.requests.ready().await?;
+                let request = request.map(|()| Empty::new());
                 let response = http2.requests.send_request(request).await?;
                 let (head, incoming) = response.into_parts();
                 *body = Some(incoming);
                 Ok(Response::from_parts(head, ()))
-            }
+            })),
         }
     }
 

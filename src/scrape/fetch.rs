@@ -162,23 +162,18 @@ impl Fetcher {
         let tls = self.clients.get(http).await?;
         let mut kept = kept.filter(|it| it.serves(&tls));
         let mut url = Cow::Borrowed(&target.url);
-        for _ in 0..=REDIRECTS {
-            let request = async || request(target, &url, authorization(http).await?);
+        let mut redirects = 0;
+        while redirects <= REDIRECTS {
             let reused = kept.is_some();
             let connection = match kept.take() {
                 Some(connection) => connection,
                 None => self.open(&url, &tls, deadline).await?,
             };
             let mut exchange = connection.begin(&self.memory.buffers);
-            let sent = exchange.send(request().await?).await;
-            let response = match sent {
-                // The other end may have closed it while it was idle.
-                Err(error) if reused && is_stale(&error) => {
-                    let connection = self.open(&url, &tls, deadline).await?;
-                    exchange = connection.begin(&self.memory.buffers);
-                    // Made anew: that is rare, and a copy for each scrape is dear.
-                    exchange.send(request().await?).await?
-                }
+            let request = request(target, &url, authorization(http).await?)?;
+            let response = match exchange.send(request).await {
+                // The other end may have closed it while it was idle: once more, on a new one.
+                Err(error) if reused && is_stale(&error) => continue,
                 sent => sent?,
             };
             if !http.follow_redirects || !response.status().is_redirection() {
@@ -195,6 +190,7 @@ impl Fetcher {
                 return Err(ScrapeError::Redirect(origin));
             }
             url = Cow::Owned(next);
+            redirects += 1;
         }
         Err(ScrapeError::Circle)
     }

@@ -6,12 +6,12 @@
 //! over, which are in the processor's caches, instead of one for each target that is waited for.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, Version};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -104,9 +104,34 @@ enum State {
     /// As many bytes are still to come.
     Length(u64),
     /// Chunks, until one says that it is the last.
-    Chunks(Call<RecvBody>),
+    Chunks(Box<Call<RecvBody>>),
     /// What comes until the other end closes the stream.
     Open,
+}
+
+impl State {
+    /// That of the body which follows a head.
+    fn of_body(call: Call<RecvResponse>) -> Self {
+        let Some(RecvResponseResult::RecvBody(call)) = call.proceed() else {
+            return Self::Length(0);
+        };
+        match call.body_mode() {
+            BodyMode::NoBody => Self::Length(0),
+            BodyMode::LengthDelimited(length) => Self::Length(length),
+            BodyMode::Chunked => Self::Chunks(Box::new(call)),
+            BodyMode::CloseDelimited => Self::Open,
+        }
+    }
+}
+
+/// What reads the answer to a GET. Of the request it needs no more than that.
+fn answer_to_get() -> Result<Call<RecvResponse>, ureq_proto::Error> {
+    let mut call = Call::new(Request::new(()))?.proceed();
+    call.write(&mut [0; 64])?;
+    match call.proceed()? {
+        Some(SendRequestResult::RecvResponse(call)) => Ok(call),
+        _ => Err(ureq_proto::Error::OutputOverflow),
+    }
 }
 
 /// How a body goes on.
@@ -133,60 +158,65 @@ impl Exchange {
         }
     }
 
-    /// Sends a request, and gives the head of its answer.
-    pub(super) async fn send(&mut self, request: Request<()>) -> Result<Response<()>, Fault> {
-        let mut call = self.write(request).await?;
-        let response = loop {
-            if !self.fill().await? {
-                let is_half = self.taken < self.read.len();
-                return Err(if is_half {
-                    Fault::Half
-                } else {
-                    Fault::Unanswered
-                });
+    /// Sends a request, and gives the head of its answer. While that is waited for nothing is kept of the request.
+    pub(super) fn send(
+        &mut self,
+        request: Request<()>,
+    ) -> impl Future<Output = Result<Response<()>, Fault>> {
+        let request = self.encode(request);
+        async move {
+            let request = request?;
+            self.stream.write_all(&request).await?;
+            self.stream.flush().await?;
+            self.buffers.keep(request);
+            loop {
+                match self.fill().await {
+                    Ok(true) => {}
+                    // Over TLS it is an error where the other end does not say that it closes.
+                    Err(Fault::Io(error)) if error.kind() != ErrorKind::UnexpectedEof => {
+                        return Err(error.into());
+                    }
+                    Ok(false) | Err(Fault::Io(_)) if self.taken == self.read.len() => {
+                        return Err(Fault::Unanswered);
+                    }
+                    Ok(false) | Err(Fault::Io(_)) => return Err(Fault::Half),
+                    Err(fault) => return Err(fault),
+                }
+                if let Some(response) = self.head()? {
+                    return Ok(response);
+                }
             }
-            if let Some(response) = self.head(&mut call)? {
-                break response;
-            }
-        };
-        self.state = match call.proceed() {
-            Some(RecvResponseResult::RecvBody(call)) => match call.body_mode() {
-                BodyMode::NoBody => State::Length(0),
-                BodyMode::LengthDelimited(length) => State::Length(length),
-                BodyMode::Chunked => State::Chunks(call),
-                BodyMode::CloseDelimited => State::Open,
-            },
-            _ => State::Length(0),
-        };
-        self.is_kept = is_kept(&response);
-        Ok(response)
-    }
-
-    async fn write(&mut self, request: Request<()>) -> Result<Call<RecvResponse>, Fault> {
-        let values = request.headers().values().map(|value| value.len());
-        let size = REQUEST + request.uri().path().len() + values.sum::<usize>();
-        let size = size + request.uri().query().map_or(0, str::len);
-        let mut call = Call::new(request)?.proceed();
-        let mut buffer = self.buffers.take();
-        buffer.resize(size, 0);
-        let length = call.write(&mut buffer)?;
-        self.stream.write_all(&buffer[..length]).await?;
-        self.stream.flush().await?;
-        self.buffers.keep(buffer);
-        match call.proceed()? {
-            Some(SendRequestResult::RecvResponse(call)) => Ok(call),
-            // It has no body, and all of it has had room.
-            _ => Err(ureq_proto::Error::OutputOverflow.into()),
         }
     }
 
+    fn encode(&self, request: Request<()>) -> Result<Vec<u8>, Fault> {
+        let values = request.headers().values().map(|value| value.len());
+        let path = request.uri().path_and_query().map_or("", |it| it.as_str());
+        let size = REQUEST + path.len() + values.sum::<usize>();
+        let mut buffer = self.buffers.take();
+        buffer.resize(size, 0);
+        let mut call = Call::new(request)?.proceed();
+        let length = call.write(&mut buffer)?;
+        if !call.can_proceed() {
+            return Err(ureq_proto::Error::OutputOverflow.into());
+        }
+        buffer.truncate(length);
+        Ok(buffer)
+    }
+
     /// The head of the answer, if all of it is there. What only announces another is passed over.
-    fn head(&mut self, call: &mut Call<RecvResponse>) -> Result<Option<Response<()>>, Fault> {
+    fn head(&mut self) -> Result<Option<Response<()>>, Fault> {
+        let mut call = answer_to_get()?;
         loop {
             let (used, response) = call.try_response(&self.read[self.taken..], false)?;
             self.taken += used;
-            if response.is_some() || used == 0 {
-                return Ok(response);
+            if let Some(response) = response {
+                self.is_kept = is_kept(&response);
+                self.state = State::of_body(call);
+                return Ok(Some(response));
+            }
+            if used == 0 {
+                return Ok(None);
             }
         }
     }
@@ -290,7 +320,7 @@ impl Exchange {
         }
         let (stream, buffers, read) = (&mut self.stream, &self.buffers, &mut self.read);
         let count = poll_fn(|context| {
-            if read.is_empty() {
+            if read.capacity() == 0 {
                 *read = buffers.take();
             }
             read.reserve_exact(BUFFER.saturating_sub(read.len()));
@@ -321,15 +351,19 @@ impl Exchange {
     }
 }
 
-/// Whether another request may follow on the same stream: HTTP/1.0 is not asked to.
+/// Whether another request may follow on the same stream. HTTP/1.0 is not asked to, nor is who says twice where a body ends
+/// (RFC 9112, 6.3).
 fn is_kept(response: &Response<()>) -> bool {
+    let headers = response.headers();
+    let says_twice =
+        headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
     let closes = |value: &HeaderValue| {
         let text = value.to_str().unwrap_or("close");
         let mut options = text.split(',').map(str::trim);
         options.any(|it| it.eq_ignore_ascii_case("close"))
     };
-    let mut options = response.headers().get_all(CONNECTION).iter();
-    response.version() == Version::HTTP_11 && !options.any(closes)
+    let closes = headers.get_all(CONNECTION).iter().any(closes);
+    response.version() == Version::HTTP_11 && !says_twice && !closes
 }
 
 /// A body in the buffer that it was read into, which is kept for the next when this is dropped.
@@ -353,4 +387,5 @@ impl Drop for Whole {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;

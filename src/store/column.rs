@@ -3,6 +3,8 @@
 //! A target's series mostly come together, so that they are written together: in the order of their slots, one after the
 //! other, in memory of its own that is given back whole when the scrape leaves the retention.
 
+use std::cell::Cell;
+
 use super::Slot;
 use super::encoding::{self, Entry, Value};
 
@@ -11,6 +13,14 @@ const GROUP: usize = 16;
 
 /// The bytes of a group's place.
 const PLACE: usize = size_of::<u32>();
+
+/// The most room for a column that is kept on a thread, in bytes.
+const KEPT: usize = 64 << 10;
+
+thread_local! {
+    /// Room for a column that is being written: how much it takes is known at its end.
+    static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The samples of one scrape.
 ///
@@ -34,6 +44,7 @@ impl Column {
     }
 
     /// How many bytes it takes.
+    #[cfg(test)]
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -70,13 +81,11 @@ pub(super) struct ColumnWriter {
 }
 
 impl ColumnWriter {
-    /// A column whose last sample is of slot `last`, and which has about as many bytes as `expected`.
-    pub(super) fn new(last: Slot, expected: usize) -> Self {
+    /// A column whose last sample is of slot `last`.
+    pub(super) fn new(last: Slot) -> Self {
         let groups = last as usize / GROUP + 1;
-        let places = PLACE * groups;
-        // A few bytes more than the column before.
-        let mut bytes = Vec::with_capacity(places.max(expected) + 32);
-        bytes.resize(places, 0);
+        let mut bytes = BYTES.take();
+        bytes.resize(PLACE * groups, 0);
         Self {
             bytes,
             groups,
@@ -120,9 +129,13 @@ impl ColumnWriter {
         if self.begun < groups {
             self.begin(groups - 1);
         }
-        Column {
-            bytes: self.bytes.into_boxed_slice(),
-        }
+        let column = Column {
+            bytes: self.bytes.as_slice().into(),
+        };
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        BYTES.set(self.bytes);
+        column
     }
 }
 
@@ -140,7 +153,7 @@ mod tests {
             (0..64).collect(),
         ] {
             // The last has a place, and nothing is written there.
-            let mut writer = ColumnWriter::new(200, 0);
+            let mut writer = ColumnWriter::new(200);
             for slot in &slots {
                 encoding::append(writer.at(*slot), Some(Value::new(0.0)), f64::from(*slot), 0);
             }
@@ -152,7 +165,7 @@ mod tests {
                 assert_eq!(before, is_there.then_some(Some(0.0)), "{slots:?} {slot}");
             }
         }
-        let empty = ColumnWriter::new(200, 0).finish();
+        let empty = ColumnWriter::new(200).finish();
         assert_eq!((empty.size(), empty.entry(0, value(0))), (0, None));
     }
 }

@@ -172,8 +172,7 @@ impl History {
         let count = u16::try_from(self.rounds.len()).unwrap_or(u16::MAX);
         let round = self.first.wrapping_add(count);
         let last = samples.last().map_or(0, |(slot, _)| *slot);
-        let before = self.rounds.back();
-        let mut column = ColumnWriter::new(last, before.map_or(0, |it| it.column.size()));
+        let mut column = ColumnWriter::new(last);
         for (slot, sample) in samples {
             if let Some(newest) = self.newest.get_mut(*slot as usize) {
                 newest.push(round, at, *sample, || column.at(*slot));

@@ -1,5 +1,6 @@
 //! One scrape being written.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use crate::model::labels::Labels;
@@ -8,6 +9,14 @@ use crate::model::time::Timestamp;
 
 use super::LimitError;
 use super::writer::{Life, Slot, TargetWriter};
+
+/// The most samples that room is kept for on a thread, 24 bytes each.
+const KEPT: usize = 4_096;
+
+thread_local! {
+    /// Room for the samples of a scrape: only one is written at a time.
+    static SAMPLES: Cell<Vec<(Slot, Sample)>> = const { Cell::new(Vec::new()) };
+}
 
 /// One scrape being written. Dropped without [`Scrape::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -21,7 +30,8 @@ pub struct Scrape<'a> {
 
 impl<'a> Scrape<'a> {
     pub(super) fn new(writer: &'a mut TargetWriter, at: Timestamp) -> Self {
-        let samples = Vec::with_capacity(writer.series.len());
+        let mut samples = SAMPLES.take();
+        samples.reserve(writer.series.len());
         Self {
             writer,
             at,
@@ -110,6 +120,9 @@ impl<'a> Scrape<'a> {
 
 impl Drop for Scrape<'_> {
     fn drop(&mut self) {
+        self.samples.clear();
+        self.samples.shrink_to(KEPT);
+        SAMPLES.set(std::mem::take(&mut self.samples));
         if self.committed {
             return;
         }

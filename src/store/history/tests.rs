@@ -65,7 +65,7 @@ impl Plain {
     fn expected(&self, slot: Slot) -> Vec<(i64, u64)> {
         let kept = &self.kept[slot as usize];
         let newest = kept.last().map(|(round, _)| *round);
-        let forgotten = self.round - u32::try_from(self.history.rounds.len()).unwrap();
+        let forgotten = self.round - u32::try_from(self.history.rounds.len()).expect("a few");
         let counts = |round: u32| round >= forgotten || Some(round) == newest;
         let kept = kept.iter().filter(|(round, _)| counts(*round));
         kept.map(|(_, sample)| bits(*sample)).collect()
