@@ -120,17 +120,9 @@ impl Labels {
                 others: LabelList::default(),
             };
         }
-        let names = self.others.names();
-        let place = names.binary_search_by(|it| it.as_str().cmp(name)).ok();
-        let label =
-            place.and_then(|place| Some((names.get(place)?, self.others.values().get(place)?)));
-        let others = label.map(|(name, value)| {
-            let names = LabelNames::new(std::iter::once(name.clone()));
-            LabelList::new(names, std::iter::once(value.clone()))
-        });
         Self {
             metric: None,
-            others: others.unwrap_or_default(),
+            others: self.others.only(name),
         }
     }
 

@@ -4,8 +4,10 @@
 //! speaks HTTP on it ([`Exchange`]) is made for each scrape.
 
 use std::error::Error as _;
-use std::io;
-use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+use std::io::{
+    self,
+    ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset},
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 

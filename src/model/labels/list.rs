@@ -56,9 +56,22 @@ impl LabelList {
 
     /// The value of the label `name`.
     pub fn get(&self, name: &str) -> Option<&ArcStr> {
-        let names = self.names();
-        let place = names.binary_search_by(|it| it.as_str().cmp(name)).ok()?;
-        self.values().get(place)
+        self.values().get(self.place(name)?)
+    }
+
+    /// The list of the label `name` alone.
+    #[must_use]
+    pub fn only(&self, name: &str) -> Self {
+        let Some(place) = self.place(name) else {
+            return Self::default();
+        };
+        let names = LabelNames::new(std::iter::once(self.names()[place].clone()));
+        Self::new(names, std::iter::once(self.values()[place].clone()))
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        let of_name = |it: &ArcStr| it.as_str().cmp(name);
+        self.names().binary_search_by(of_name).ok()
     }
 
     /// How many labels there are.
