@@ -100,11 +100,7 @@ impl Connection {
     ) -> Result<Self, ScrapeError> {
         let tcp = connect(url, names, deadline).await?;
         if url.scheme() != "https" {
-            let protocol = Protocol::Http1(Box::new(tcp));
-            return Ok(Self {
-                protocol,
-                tls: None,
-            });
+            return Ok(Self::http1(Box::new(tcp), None));
         }
         let name = match &tls.server_name {
             Some(name) => name.clone(),
@@ -116,11 +112,12 @@ impl Connection {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             return Self::http2(Box::new(stream), config).await;
         }
-        let protocol = Protocol::Http1(Box::new(stream));
-        Ok(Self {
-            protocol,
-            tls: config,
-        })
+        Ok(Self::http1(Box::new(stream), config))
+    }
+
+    fn http1(stream: Stream, tls: Option<Arc<ClientConfig>>) -> Self {
+        let protocol = Protocol::Http1(stream);
+        Self { protocol, tls }
     }
 
     async fn http2(stream: Stream, tls: Option<Arc<ClientConfig>>) -> Result<Self, ScrapeError> {
