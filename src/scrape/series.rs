@@ -41,30 +41,71 @@ pub(super) struct KnownSeries {
     jumps: u32,
     /// By hash; made for a page that is in another order, and dropped after it.
     places: Option<HashMap<u64, u32, foldhash::fast::FixedState>>,
-    round: u16,
+    /// The mark of those that are on the page. It is another than on the page before.
+    mark: bool,
+    /// How many of those there are.
     seen: usize,
 }
 
-/// 16 bytes for each series of each target.
+/// 12 bytes for each series of each target: packed, so that no gap follows them.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
 struct Entry {
     hash: u64,
-    /// The slot, or one of the other verdicts.
-    verdict: u32,
-    /// How many bytes the text has; 0 for more than fit.
-    length: u16,
-    /// The page it was last on. Only whether it is the latest counts.
-    round: u16,
+    /// From the highest bit: the mark of the page that it was last on; 10 of how many bytes the text has, 0 for more than they
+    /// tell; 21 of the slot, or one of the other verdicts.
+    rest: u32,
 }
 
-const RELABELLED: u32 = u32::MAX;
-const LABEL_LIMIT: u32 = u32::MAX - 1;
-const NOT_NEEDED: u32 = u32::MAX - 2;
+const MARK: u32 = 1 << 31;
+const LENGTH: u32 = 21;
+const LONGEST: usize = (1 << (MARK.ilog2() - LENGTH)) - 1;
+const VERDICT: u32 = (1 << LENGTH) - 1;
+const RELABELLED: u32 = VERDICT;
+const LABEL_LIMIT: u32 = VERDICT - 1;
+const NOT_NEEDED: u32 = VERDICT - 2;
+
+impl Entry {
+    /// `None` where the slot is a higher one than there is room for.
+    fn new(hash: u64, length: usize, verdict: Verdict) -> Option<Self> {
+        let verdict = match verdict {
+            Verdict::Keep(slot) => Some(slot).filter(|slot| *slot < NOT_NEEDED)?,
+            Verdict::Relabelled => RELABELLED,
+            Verdict::LabelLimit => LABEL_LIMIT,
+            Verdict::NotNeeded => NOT_NEEDED,
+        };
+        let length = if length > LONGEST { 0 } else { length };
+        let length = u32::try_from(length).unwrap_or(0);
+        let rest = length << LENGTH | verdict;
+        Some(Self { hash, rest })
+    }
+
+    fn length(self) -> usize {
+        self.rest as usize >> LENGTH & LONGEST
+    }
+
+    fn verdict(self) -> Verdict {
+        match self.rest & VERDICT {
+            RELABELLED => Verdict::Relabelled,
+            LABEL_LIMIT => Verdict::LabelLimit,
+            NOT_NEEDED => Verdict::NotNeeded,
+            slot => Verdict::Keep(slot),
+        }
+    }
+
+    fn mark(self) -> bool {
+        self.rest & MARK > 0
+    }
+
+    fn set_mark(&mut self, mark: bool) {
+        self.rest = self.rest & !MARK | u32::from(mark) * MARK;
+    }
+}
 
 impl KnownSeries {
     /// Begins a page.
     pub(super) fn begin(&mut self) {
-        self.round = self.round.wrapping_add(1);
+        self.mark = !self.mark;
         (self.cursor, self.jumps, self.seen) = (0, 0, 0);
         self.before = self.entries.len();
     }
@@ -73,7 +114,7 @@ impl KnownSeries {
     #[inline]
     pub(super) fn expects(&self) -> usize {
         let next = self.entries.get(self.cursor);
-        next.map_or(0, |entry| usize::from(entry.length))
+        next.map_or(0, |entry| entry.length())
     }
 
     /// The number of the series written like this.
@@ -110,37 +151,24 @@ impl KnownSeries {
     #[inline]
     pub(super) fn verdict(&mut self, number: usize) -> Verdict {
         let entry = &mut self.entries[number];
-        if entry.round != self.round {
-            entry.round = self.round;
+        if entry.mark() != self.mark {
+            entry.set_mark(self.mark);
             self.seen += 1;
         }
-        match entry.verdict {
-            RELABELLED => Verdict::Relabelled,
-            LABEL_LIMIT => Verdict::LabelLimit,
-            NOT_NEEDED => Verdict::NotNeeded,
-            slot => Verdict::Keep(slot),
-        }
+        entry.verdict()
     }
 
-    /// Remembers a series of the page.
+    /// Remembers a series of the page; not one of so high a slot that each page has to find it in the store anew.
     pub(super) fn insert(&mut self, text: &[u8], kind: FamilyKind, verdict: Verdict) {
-        let (hash, round) = (self.hash(text, kind), self.round);
-        let verdict = match verdict {
-            Verdict::Keep(slot) => slot,
-            Verdict::Relabelled => RELABELLED,
-            Verdict::LabelLimit => LABEL_LIMIT,
-            Verdict::NotNeeded => NOT_NEEDED,
+        let hash = self.hash(text, kind);
+        let Some(mut entry) = Entry::new(hash, text.len(), verdict) else {
+            return;
         };
-        let length = u16::try_from(text.len()).unwrap_or(0);
+        entry.set_mark(self.mark);
         if let (Some(places), Ok(place)) = (&mut self.places, u32::try_from(self.entries.len())) {
             places.insert(hash, place);
         }
-        self.entries.push(Entry {
-            hash,
-            verdict,
-            length,
-            round,
-        });
+        self.entries.push(entry);
         self.seen += 1;
     }
 
@@ -152,7 +180,7 @@ impl KnownSeries {
     /// Ends a page that is kept: forgets the series that were not on it.
     pub(super) fn end(&mut self) {
         if self.seen < self.entries.len() {
-            self.entries.retain(|entry| entry.round == self.round);
+            self.entries.retain(|entry| entry.mark() == self.mark);
         }
         self.settle();
     }
@@ -160,6 +188,9 @@ impl KnownSeries {
     /// Ends a page that is not kept: forgets the series that were new on it, for which the store has no place now.
     pub(super) fn give_up(&mut self) {
         self.entries.truncate(self.before);
+        for entry in &mut self.entries {
+            entry.set_mark(self.mark);
+        }
         self.settle();
     }
 
