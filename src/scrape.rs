@@ -1,7 +1,8 @@
 //! When and how to scrape; writes the store.
 //!
-//! [`Scraping`] owns one task per target. Each task owns its target's writer, so that a target that goes away takes its series
-//! with it, and a slow or broken one costs no other anything but a place among the scrapes in flight.
+//! [`Scraping`] has each target scraped by one of a few workers. A target's scraper owns its writer, so that a target that goes away
+//! takes its series with it; each scrape is a task, so that a slow or broken one costs no other anything but a place among the
+//! scrapes in flight.
 //!
 //! A target is scraped once an interval, and [`Demand`] takes requests' wishes into account: when, not how often.
 
@@ -16,10 +17,12 @@ mod kept;
 mod names;
 mod pace;
 mod pool;
+mod request;
+mod scraper;
 mod series;
 mod statistics;
-mod task;
 mod threads;
+mod worker;
 
 pub use demand::Demand;
 pub use error::ScrapeError;

@@ -14,8 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use futures_util::future::Either;
-use http::header::HOST;
-use http::{Request, Response};
+use http::Response;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
@@ -33,6 +32,7 @@ use crate::transport::{Tls, certificate_fault, root_cause};
 use super::ScrapeError;
 use super::http1::{self, Buffers, Stream, Whole};
 use super::names::Names;
+use super::request::Get;
 
 /// How much a target may send over HTTP/2 before it is read: what may lie here for each connection. A page that is larger takes
 /// a round trip for each.
@@ -78,6 +78,8 @@ pub(super) enum Fault {
     Http1(#[from] http1::Fault),
     #[error("{}", root_cause(.0))]
     Http2(#[from] hyper::Error),
+    #[error("the target's URL is not one for HTTP: {0}")]
+    Request(#[from] http::Error),
 }
 
 impl From<Fault> for ScrapeError {
@@ -170,18 +172,16 @@ impl Exchange {
         Some(Connection { protocol, tls })
     }
 
-    /// Sends a request, whose URI is absolute, and gives the head of its answer.
+    /// Sends a request, and gives the head of its answer.
     pub(super) fn send(
         &mut self,
-        mut request: Request<()>,
+        get: Get<'_>,
     ) -> impl Future<Output = Result<Response<()>, Fault>> {
         match &mut self.protocol {
-            Active::Http1(exchange) => Either::Left(exchange.send(request).map_err(Fault::from)),
+            Active::Http1(exchange) => Either::Left(exchange.send(&get).map_err(Fault::from)),
             Active::Http2 { http2, body, .. } => Either::Right(Box::pin(async move {
-                // The URI has it.
-                request.headers_mut().remove(HOST);
+                let request = get.request(Empty::new())?;
                 http2.requests.ready().await?;
-                let request = request.map(|()| Empty::new());
                 let response = http2.requests.send_request(request).await?;
                 let (head, incoming) = response.into_parts();
                 *body = Some(incoming);
@@ -306,7 +306,7 @@ pub(super) fn is_stale(fault: &Fault) -> bool {
     match fault {
         Fault::Http1(http1::Fault::Unanswered) => true,
         Fault::Http1(http1::Fault::Io(error)) => is_broken(error),
-        Fault::Http1(_) => false,
+        Fault::Http1(_) | Fault::Request(_) => false,
         Fault::Http2(error) => {
             let cause = error.source().and_then(|it| it.downcast_ref());
             error.is_canceled() || error.is_closed() || cause.is_some_and(is_broken)

@@ -1,7 +1,7 @@
 //! The scrapes that requests ask for: whom they wake, who waits for them, and how many there may be.
 //!
-//! [`Demand`] is what the answering side holds. Each target's task holds a [`Timing`], which is known here for as long as the
-//! task lives. What is decided, and by which rules, is in [`super::pace`].
+//! [`Demand`] is what the answering side holds. Who scrapes a target holds a [`Timing`], which is known here for as long as that
+//! lives. What is decided, and by which rules, is in [`super::pace`].
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -12,7 +12,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{Instant, timeout_at};
 
 use crate::model::freshness::{Freshness, Refresher};
 use crate::model::time::Timestamp;
@@ -27,7 +28,7 @@ const IN_FLIGHT: usize = 64;
 /// Most requests that wait for one target.
 const WAITING: usize = 256;
 
-/// Takes the requests' demands to the tasks that scrape.
+/// Takes the requests' demands to those who scrape.
 #[derive(Debug)]
 pub struct Demand {
     targets: RwLock<HashMap<u64, Arc<Entry>>>,
@@ -35,12 +36,13 @@ pub struct Demand {
     statistics: Arc<Statistics>,
 }
 
-/// What a target's task and those who ask about it share.
+/// What who scrapes a target and those who ask about it share.
 #[derive(Debug)]
 struct Entry {
+    id: u64,
     state: Mutex<State>,
-    /// Wakes the task: a scrape is asked for, or the next one is earlier than it was.
-    wake: Notify,
+    /// Who scrapes the target is told its id: a scrape is asked for, or the next one is earlier than it was.
+    wake: UnboundedSender<u64>,
     /// Wakes those who wait: a scrape has ended, or the target has gone.
     ended: Notify,
 }
@@ -48,6 +50,8 @@ struct Entry {
 #[derive(Debug)]
 struct State {
     pace: Pace,
+    /// Who scrapes it has been told to look at its time, and has not yet.
+    woken: bool,
     /// How many scrapes have ended.
     ended: u64,
     /// When the latest of them began, where it was good.
@@ -98,22 +102,29 @@ impl Demand {
         })
     }
 
-    /// Takes in the target that the store calls `id`, until the [`Timing`] is dropped.
-    pub(super) fn join(self: &Arc<Self>, id: u64, pace: Pace) -> Timing {
+    /// Takes in the target that the store calls `id`, until the [`Timing`] is dropped. `wake` gets its id, once, when its
+    /// [`Timing::turn`] may come sooner than was said.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        id: u64,
+        pace: Pace,
+        wake: UnboundedSender<u64>,
+    ) -> Timing {
         let state = State {
             pace,
+            woken: false,
             ended: 0,
             good: None,
             waiting: 0,
         };
         let entry = Arc::new(Entry {
+            id,
             state: Mutex::new(state),
-            wake: Notify::new(),
+            wake,
             ended: Notify::new(),
         });
         self.targets.write().insert(id, Arc::clone(&entry));
         Timing {
-            id,
             demand: Arc::clone(self),
             entry,
         }
@@ -124,9 +135,12 @@ impl Demand {
         let mut state = entry.state.lock();
         let due = state.pace.due();
         let reply = state.pace.ask(now, wanted, room);
-        // A scrape that is later than it was needs no word: the task looks again when it wakes.
-        if state.pace.due() < due || matches!(reply, Reply::Scrape(_)) {
-            entry.wake.notify_one();
+        // A scrape that is later than it was needs no word: its time is looked at again when it comes.
+        let is_sooner = state.pace.due() < due || matches!(reply, Reply::Scrape(_));
+        if is_sooner && !state.woken {
+            state.woken = true;
+            // Nobody is there to be told only where the target is about to go.
+            let _ = entry.wake.send(entry.id);
         }
         let until = match reply {
             Reply::Answer => return None,
@@ -183,30 +197,19 @@ impl Refresher for Demand {
     }
 }
 
-/// The times of one target's scrapes, as its task sees them.
+/// The times of one target's scrapes, for who scrapes it.
 #[derive(Debug)]
 pub(super) struct Timing {
-    id: u64,
     demand: Arc<Demand>,
     entry: Arc<Entry>,
 }
 
 impl Timing {
-    /// Waits until the next scrape is to begin.
-    pub(super) async fn turn(&self) -> Turn {
-        loop {
-            let due = {
-                let pace = &mut self.entry.state.lock().pace;
-                if let Some(turn) = pace.turn(Instant::now()) {
-                    return turn;
-                }
-                pace.due()
-            };
-            tokio::select! {
-                () = sleep_until(due) => {}
-                () = self.entry.wake.notified() => {}
-            }
-        }
+    /// The scrape that is to begin, or when to look again, unless it is woken before.
+    pub(super) fn turn(&self, now: Instant) -> Result<Turn, Instant> {
+        let state = &mut *self.entry.state.lock();
+        state.woken = false;
+        state.pace.turn(now).ok_or_else(|| state.pace.due())
     }
 
     /// The scrape has ended; `good` is its time where it gave samples.
@@ -231,7 +234,7 @@ impl Timing {
 
 impl Drop for Timing {
     fn drop(&mut self) {
-        self.demand.targets.write().remove(&self.id);
+        self.demand.targets.write().remove(&self.entry.id);
         // Nobody can ask any more.
         self.over(&mut self.entry.state.lock(), None);
     }

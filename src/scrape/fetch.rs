@@ -5,11 +5,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use flate2::write::MultiGzDecoder;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue,
-    LOCATION, USER_AGENT,
-};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, Response, StatusCode};
 use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -17,18 +14,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::scrape::ScrapeLimits;
 use crate::exposition::Format;
 use crate::targets::Target;
-use crate::transport::{Clients, SettingsError, Tls, authorization};
+use crate::transport::{Clients, Tls, authorization};
 
 use super::ScrapeError;
 use super::connection::{Connection, Exchange, is_stale};
 use super::http1::{Buffers, Whole};
 use super::names::Names;
-
-/// Plain text before OpenMetrics: it is the cheaper of the two, and timestamps and types say the same in both.
-const FORMATS: &str =
-    "text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.4,*/*;q=0.1";
-
-const AGENT: &str = concat!("gpu-metrics-adapter/", env!("CARGO_PKG_VERSION"));
+use super::request::Get;
 
 /// Most redirects that are followed, each to the same origin.
 const REDIRECTS: usize = 3;
@@ -170,8 +162,13 @@ impl Fetcher {
                 None => self.open(&url, &tls, deadline).await?,
             };
             let mut exchange = connection.begin(&self.memory.buffers);
-            let request = request(target, &url, authorization(http).await?)?;
-            let response = match exchange.send(request).await {
+            let get = Get {
+                url: &url,
+                compression: target.settings.compression,
+                timeout: target.timeout,
+                authorization: authorization(http).await?,
+            };
+            let response = match exchange.send(get).await {
                 // The other end may have closed it while it was idle: once more, on a new one.
                 Err(error) if reused && is_stale(&error) => continue,
                 sent => sent?,
@@ -205,43 +202,6 @@ impl Fetcher {
     ) -> Result<Connection, ScrapeError> {
         Box::pin(Connection::open(url, &self.names, tls, deadline)).await
     }
-}
-
-fn request(
-    target: &Target,
-    url: &Url,
-    authorization: Option<HeaderValue>,
-) -> Result<Request<()>, ScrapeError> {
-    let encoding = if target.settings.compression {
-        "gzip"
-    } else {
-        "identity"
-    };
-    // A name may hold what no request can, since relabelling makes it.
-    let unusable = |_| {
-        let reason = "the target's URL is not one for HTTP".to_owned();
-        ScrapeError::Settings(SettingsError(reason))
-    };
-    let host = url.host_str().unwrap_or_default();
-    let authority = match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    };
-    let mut request = Request::get(url.as_str())
-        .header(HOST, authority)
-        .header(USER_AGENT, AGENT)
-        .header(ACCEPT, FORMATS)
-        .header(ACCEPT_ENCODING, encoding)
-        .header(
-            "X-Prometheus-Scrape-Timeout-Seconds",
-            target.timeout.as_secs_f64().to_string(),
-        )
-        .body(())
-        .map_err(unusable)?;
-    if let Some(value) = authorization {
-        request.headers_mut().insert(AUTHORIZATION, value);
-    }
-    Ok(request)
 }
 
 fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {

@@ -22,14 +22,13 @@ use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult};
 
 use crate::transport::root_cause;
 
+use super::request::Get;
+
 /// How much of an answer a buffer takes. A page that fits, with its head, is read where it lies.
 const BUFFER: usize = 128 << 10;
 
 /// How much of a body that comes in chunks is taken out of them at a time.
 const PIECE: usize = 16 << 10;
-
-/// What a request has beside its URI and the values of its headers.
-const REQUEST: usize = 2 << 10;
 
 /// A stream of bytes.
 pub(super) type Stream = Box<dyn Io>;
@@ -159,13 +158,13 @@ impl Exchange {
     }
 
     /// Sends a request, and gives the head of its answer. While that is waited for nothing is kept of the request.
-    pub(super) fn send(
-        &mut self,
-        request: Request<()>,
-    ) -> impl Future<Output = Result<Response<()>, Fault>> {
-        let request = self.encode(request);
+    pub(super) fn send<'a>(
+        &'a mut self,
+        get: &Get<'_>,
+    ) -> impl Future<Output = Result<Response<()>, Fault>> + use<'a> {
+        let mut request = self.buffers.take();
+        get.write(&mut request);
         async move {
-            let request = request?;
             self.stream.write_all(&request).await?;
             self.stream.flush().await?;
             self.buffers.keep(request);
@@ -187,21 +186,6 @@ impl Exchange {
                 }
             }
         }
-    }
-
-    fn encode(&self, request: Request<()>) -> Result<Vec<u8>, Fault> {
-        let values = request.headers().values().map(|value| value.len());
-        let path = request.uri().path_and_query().map_or("", |it| it.as_str());
-        let size = REQUEST + path.len() + values.sum::<usize>();
-        let mut buffer = self.buffers.take();
-        buffer.resize(size, 0);
-        let mut call = Call::new(request)?.proceed();
-        let length = call.write(&mut buffer)?;
-        if !call.can_proceed() {
-            return Err(ureq_proto::Error::OutputOverflow.into());
-        }
-        buffer.truncate(length);
-        Ok(buffer)
     }
 
     /// The head of the answer, if all of it is there. What only announces another is passed over.

@@ -1,4 +1,4 @@
-//! The tasks of all targets: started, replaced and ended as the set of targets changes.
+//! Which targets are scraped: started, replaced and ended as the set of targets changes.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hashbrown::HashTable;
 use reqwest::Url;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, error_span};
+use tracing::error;
 
 use crate::config::scrape::ScrapeLimits;
 use crate::model::labels::Labels;
@@ -19,8 +20,9 @@ use crate::store::{MetadataIndex, Store, TargetInfo};
 use crate::targets::{Target, TargetSet};
 
 use super::fetch::Fetcher;
-use super::task::{Shared, Task, pace};
+use super::scraper::{Scraper, Shared, pace};
 use super::threads::Threads;
+use super::worker::{Order, Worker};
 use super::{Demand, KeptMetrics, Statistics};
 
 /// What scraping reads and writes beside its targets.
@@ -70,17 +72,22 @@ impl Scraping {
             metadata: self.metadata,
             statistics: self.statistics,
         });
+        let (panicked, mut panics) = unbounded_channel();
         let mut pool = Pool {
             store: self.store,
             shared,
             demand: self.demand,
             origin: Instant::now(),
             threads: Threads::start(),
-            cancel: cancel.clone(),
+            seats: Vec::new(),
+            next: 0,
+            workers: JoinSet::new(),
+            panicked,
             keys: RandomState::new(),
             running: HashTable::new(),
-            tasks: JoinSet::new(),
         };
+        let threads = 0..pool.threads.handles().len();
+        pool.seats = threads.map(|thread| pool.staff(thread)).collect();
         let mut open = true;
         loop {
             let set = targets.borrow_and_update().clone();
@@ -92,9 +99,10 @@ impl Scraping {
                         open = changed.is_ok();
                         break true;
                     }
-                    Some(ended) = pool.tasks.join_next(), if !pool.tasks.is_empty() => {
+                    Some(id) = panics.recv() => pool.revive(|it| it.id == id),
+                    Some(ended) = pool.workers.join_next() => {
                         if let Err(error) = ended {
-                            pool.revive(&error);
+                            pool.replace(&error);
                         }
                     }
                 }
@@ -114,33 +122,65 @@ struct Pool {
     /// When the clock began whose ticks scrapes begin on.
     origin: Instant,
     threads: Threads,
-    cancel: CancellationToken,
+    /// One for each of the threads.
+    seats: Vec<Seat>,
+    /// The place of who scrapes the next target.
+    next: usize,
+    workers: JoinSet<()>,
+    /// Where workers tell which target's scrape panicked.
+    panicked: UnboundedSender<u64>,
     /// What `running` is hashed with.
     keys: RandomState,
     /// By [`key`].
     running: HashTable<Running>,
-    tasks: JoinSet<()>,
+}
+
+/// How to reach a worker.
+struct Seat {
+    id: Id,
+    orders: UnboundedSender<Order>,
+    wake: UnboundedSender<u64>,
 }
 
 struct Running {
     target: Arc<Target>,
-    cancel: CancellationToken,
-    id: Id,
+    /// What the store calls it.
+    id: u64,
+    /// The place of who scrapes it.
+    seat: usize,
+}
+
+impl Seat {
+    /// Where nobody is there to take it, it is of no use any more: the worker has panicked, and its targets start anew.
+    fn give(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
 }
 
 impl Pool {
-    /// Makes the tasks those of `set`.
+    /// Has a worker on the thread of this place.
+    fn staff(&mut self, thread: usize) -> Seat {
+        let (orders, taken) = unbounded_channel();
+        let (wake, woken) = unbounded_channel();
+        let worker = Worker::new(taken, woken, self.panicked.clone());
+        let handle = &self.threads.handles()[thread];
+        let id = self.workers.spawn_on(worker.run(), handle).id();
+        Seat { id, orders, wake }
+    }
+
+    /// Makes the targets those of `set`.
     fn adopt(&mut self, set: &TargetSet) {
         let hash = |target: &Target| self.keys.hash_one(key(target));
         let mut wanted: HashTable<&Target> = HashTable::with_capacity(set.targets.len());
         for target in &set.targets {
             wanted.insert_unique(hash(target), target, |it| hash(it));
         }
-        self.running.retain(|Running { target, cancel, .. }| {
+        self.running.retain(|running| {
+            let target = &running.target;
             let is_it = |it: &&Target| key(it) == key(target);
             let stays = wanted.find(hash(target), is_it).is_some();
             if !stays {
-                cancel.cancel();
+                self.seats[running.seat].give(Order::End(running.id));
             }
             stays
         });
@@ -151,7 +191,7 @@ impl Pool {
         let new: Vec<&Arc<Target>> = set.targets.iter().filter(is_new).collect();
         for target in &new {
             if let Some(changed) = self.running(target) {
-                changed.cancel.cancel();
+                self.seats[changed.seat].give(Order::End(changed.id));
             }
             self.start(Arc::clone(target), new.len(), Duration::ZERO);
         }
@@ -164,25 +204,22 @@ impl Pool {
         self.running.find(self.keys.hash_one(key(target)), is_it)
     }
 
-    /// Starts the task of `target`, one of `new` ones.
+    /// Has `target`, one of `new` ones, scraped from now on.
     fn start(&mut self, target: Arc<Target>, new: usize, delay: Duration) {
-        let url = target.shown_url();
         let writer = self.store.register(TargetInfo {
             job: target.settings.job.clone(),
-            url: url.clone(),
+            url: target.shown_url(),
             object: target.object.clone(),
             interval: target.interval,
         });
-        // A span of this level, so that a filter that lets warnings through keeps saying of which target they are.
-        let (job, object) = (&target.settings.job, target.object.as_deref());
-        let span = error_span!("target", job, url, object);
-        let cancel = self.cancel.child_token();
+        self.next = (self.next + 1) % self.seats.len();
+        let (id, seat) = (writer.id(), self.next);
+        let worker = &self.seats[seat];
         let pace = pace(&target, self.origin, new, delay);
-        let timing = self.demand.join(writer.id(), pace);
-        let task = Task::new(target.clone(), writer, self.shared.clone());
-        let task = task.run(timing, cancel.clone()).instrument(span);
-        let id = self.tasks.spawn_on(task, self.threads.next()).id();
-        let running = Running { target, cancel, id };
+        let timing = self.demand.join(id, pace, worker.wake.clone());
+        let scraper = Scraper::new(target.clone(), timing, writer, self.shared.clone());
+        worker.give(Order::Start(Box::new(scraper)));
+        let running = Running { target, id, seat };
         let hash = |target: &Target| self.keys.hash_one(key(target));
         let is_it = |it: &Running| key(&it.target) == key(&running.target);
         let place = self
@@ -191,21 +228,31 @@ impl Pool {
         place.insert(running);
     }
 
-    /// Starts the task that panicked anew, an interval later.
-    fn revive(&mut self, error: &JoinError) {
-        let dead = self.running.iter().find(|it| it.id == error.id());
-        if let Some(target) = dead.map(|it| it.target.clone()) {
-            error!(url = %target.url, %error, "scraping panicked; it starts anew");
+    /// Starts the targets anew, an interval later, whose scrapes have ended though they should not.
+    fn revive(&mut self, has_ended: impl Fn(&Running) -> bool) {
+        let ended = self.running.iter().filter(|it| has_ended(it));
+        let ended: Vec<Arc<Target>> = ended.map(|it| it.target.clone()).collect();
+        for target in ended {
+            error!(url = %target.url, "scraping panicked; it starts anew");
             let delay = target.interval;
             self.start(target, 1, delay);
         }
     }
 
+    /// Gives the thread of a worker that panicked another one.
+    fn replace(&mut self, error: &JoinError) {
+        let Some(seat) = self.seats.iter().position(|seat| seat.id == error.id()) else {
+            return;
+        };
+        self.seats[seat] = self.staff(seat);
+        self.revive(|running| running.seat == seat);
+    }
+
+    /// Ends everything; then every scrape has ended.
     async fn end(mut self) {
-        for running in &self.running {
-            running.cancel.cancel();
-        }
-        while self.tasks.join_next().await.is_some() {}
+        self.running.clear();
+        self.seats.clear();
+        while self.workers.join_next().await.is_some() {}
         self.shared.statistics.targets(0);
     }
 }

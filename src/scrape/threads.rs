@@ -19,8 +19,6 @@ const CORES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Threads {
     handles: Vec<Handle>,
-    /// Whose turn it is.
-    next: usize,
     _end: DropGuard,
 }
 
@@ -41,15 +39,12 @@ impl Threads {
         }
         Self {
             handles,
-            next: 0,
             _end: end.drop_guard(),
         }
     }
 
-    /// The one that the next target is to be scraped on.
-    pub(super) fn next(&mut self) -> &Handle {
-        self.next = (self.next + 1) % self.handles.len();
-        &self.handles[self.next]
+    pub(super) fn handles(&self) -> &[Handle] {
+        &self.handles
     }
 }
 

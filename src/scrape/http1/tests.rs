@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use reqwest::Url;
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
@@ -13,6 +14,19 @@ struct Answered {
     status: u16,
     body: String,
     is_kept: bool,
+}
+
+fn url() -> Url {
+    "http://exporter:9400/metrics".parse().unwrap()
+}
+
+fn get(url: &Url) -> Get<'_> {
+    Get {
+        url,
+        compression: true,
+        timeout: Duration::from_secs(10),
+        authorization: None,
+    }
 }
 
 /// An exchange with an end that answers with `pieces`, one after the other was read, and then closes the stream if it is to.
@@ -38,8 +52,7 @@ async fn exchange(pieces: Vec<Vec<u8>>, closes: bool, whole: bool) -> Result<Ans
     };
     let ask = async {
         let mut exchange = Exchange::new(Box::new(near), Arc::clone(&buffers));
-        let request = Request::get("http://exporter:9400/metrics").body(());
-        let response = exchange.send(request.unwrap()).await?;
+        let response = exchange.send(&get(&url())).await?;
         let mut body = Vec::new();
         let page = if whole { exchange.whole().await? } else { None };
         body.extend(page.iter().flat_map(Whole::bytes));
@@ -267,10 +280,7 @@ async fn who_waits_for_an_answer_holds_no_buffer() {
     let buffers = Arc::new(Buffers::default());
     let held = || buffers.0.lock().len();
     let mut exchange = Exchange::new(Box::new(near), Arc::clone(&buffers));
-    let request = Request::get("http://exporter:9400/metrics")
-        .body(())
-        .unwrap();
-    let mut sending = Box::pin(exchange.send(request));
+    let mut sending = Box::pin(exchange.send(&get(&url())));
     assert!(futures_util::poll!(sending.as_mut()).is_pending());
     assert_eq!(held(), 1);
     far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n")

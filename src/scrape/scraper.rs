@@ -7,8 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, error_span, info, warn};
 
 use crate::exposition::DropReason;
 use crate::model::time::Timestamp;
@@ -20,7 +19,7 @@ use super::connection::Connection;
 use super::demand::Timing;
 use super::fetch::Fetcher;
 use super::ingest::{Ingested, ingest};
-use super::pace::Pace;
+use super::pace::{Pace, Turn};
 use super::series::KnownSeries;
 use super::{KeptMetrics, ScrapeError, Statistics};
 
@@ -31,7 +30,7 @@ const FIRST: Duration = Duration::from_secs(2);
 /// ones, and pages that wait for their turn wait in memory.
 const EACH: Duration = Duration::from_millis(2);
 
-/// What the tasks of all targets share.
+/// What the scrapes of all targets share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) fetcher: Fetcher,
@@ -41,9 +40,10 @@ pub(super) struct Shared {
     pub(super) statistics: Arc<Statistics>,
 }
 
-/// The scrapes of one target.
-pub(super) struct Task {
+/// Scrapes one target.
+pub(super) struct Scraper {
     target: Arc<Target>,
+    timing: Timing,
     writer: TargetWriter,
     shared: Arc<Shared>,
     known: KnownSeries,
@@ -57,6 +57,7 @@ pub(super) struct Task {
     connection: Option<Connection>,
     about: About,
     health: Health,
+    span: Span,
 }
 
 /// What the log has said of a target.
@@ -67,11 +68,20 @@ struct Health {
     limited: bool,
 }
 
-impl Task {
-    pub(super) fn new(target: Arc<Target>, writer: TargetWriter, shared: Arc<Shared>) -> Self {
+impl Scraper {
+    pub(super) fn new(
+        target: Arc<Target>,
+        timing: Timing,
+        writer: TargetWriter,
+        shared: Arc<Shared>,
+    ) -> Self {
+        // Of this level, so that a filter that lets warnings through keeps saying of which target they are.
+        let (job, object) = (&target.settings.job, target.object.as_deref());
+        let span = error_span!("target", job, url = target.shown_url(), object);
         Self {
             about: About::new(&target),
             target,
+            timing,
             writer,
             kept: shared.kept.load_full(),
             shared,
@@ -80,36 +90,27 @@ impl Task {
             expected: 0,
             connection: None,
             health: Health::default(),
+            span,
         }
     }
 
-    /// Scrapes until `cancel`, whenever `timing` says so.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "it would keep room for its arguments twice, and there are as many of these as targets"
-    )]
-    pub(super) fn run(
-        mut self,
-        timing: Timing,
-        cancel: CancellationToken,
-    ) -> impl Future<Output = ()> {
-        async move {
-            let scrapes = async {
-                loop {
-                    let turn = timing.turn().await;
-                    self.shared.statistics.begun(&turn);
-                    let good = self.scrape().await;
-                    timing.ended(good);
-                }
-            };
-            // What is cut short here is at most the reading of a page; the store takes pages whole. (The token's own way to run
-            // something until it is cancelled keeps room for it twice as well.)
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => {}
-                () = scrapes => {}
-            }
-        }
+    /// What the store calls the target.
+    pub(super) fn id(&self) -> u64 {
+        self.writer.id()
+    }
+
+    /// The scrape that is to begin now, or when to look again.
+    pub(super) fn turn(&self) -> Result<Turn, Instant> {
+        self.timing.turn(Instant::now())
+    }
+
+    /// Scrapes once.
+    pub(super) async fn run(mut self: Box<Self>, turn: Turn) -> Box<Self> {
+        self.shared.statistics.begun(&turn);
+        let span = self.span.clone();
+        let good = self.scrape().instrument(span).await;
+        self.timing.ended(good);
+        self
     }
 
     /// One scrape; its time, if it gave samples.
@@ -119,11 +120,10 @@ impl Task {
             return None;
         };
         let (at, started) = (Timestamp::now(), Instant::now());
-        // In a place of its own while it lasts: a task, which mostly waits, would keep room for all that a scrape may be in.
-        let fetch = shared
+        let fetched = shared
             .fetcher
-            .fetch(&self.target, &mut self.connection, self.expected);
-        let fetched = Box::pin(fetch).await;
+            .fetch(&self.target, &mut self.connection, self.expected)
+            .await;
         let scraped = Scraped {
             at,
             took: started.elapsed(),
