@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 
 use crate::config::scrape::{Keep, Relabel};
@@ -15,7 +16,8 @@ const REMEMBERED: usize = 20_000;
 pub struct KeptMetrics {
     needed: NeededNames,
     jobs: HashMap<String, Filter>,
-    answers: RwLock<HashMap<String, bool>>,
+    /// Each page asks for each of its metrics.
+    answers: RwLock<HashMap<String, bool, RandomState>>,
 }
 
 /// What is kept of a job.

@@ -25,9 +25,18 @@ const SPREAD: Duration = Duration::from_millis(600);
 /// How many scrapes can be saved up, the one that is due included.
 const SAVED: u32 = 2;
 
-/// The ticks in an interval, and the longest time between two of them.
-const TICKS: u32 = 150;
-const TICK: Duration = Duration::from_millis(100);
+/// The fewest ticks in an interval, and the longest time between two of them.
+const FEWEST_TICKS: u32 = 30;
+const LONGEST_TICK: Duration = Duration::from_millis(500);
+
+/// How often the ticks of an interval are doubled at most. Doubled, so that those of many and of few fall together.
+const DOUBLED: u32 = 3;
+
+/// How many scrapes begin with a tick at most, unless that would be doubled too often: their pages lie in memory together.
+const TOGETHER: usize = 128;
+
+/// How many must begin together for long ticks to be worth it: less spare a processor that wakes for them little.
+const FEW: usize = 8;
 
 /// Why a target is scraped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,17 +106,16 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The first scrape at `first`, the next at `second`, then one each `interval`. `place`, from 0 to 1, spreads the targets
-    /// that the same requests ask about, and `origin` is when the clock of all targets began.
+    /// The first scrape at `first`, the next at `second`, then one each `interval`, each on the next of the `ticks`. `place`,
+    /// from 0 to 1, spreads the targets that the same requests ask about.
     pub(super) fn new(
         interval: Duration,
-        origin: Instant,
+        ticks: Ticks,
         first: Instant,
         second: Instant,
         place: f64,
     ) -> Self {
         let spread = SPREAD.min(interval / 25).mul_f64(place.clamp(0.0, 1.0));
-        let ticks = Ticks::new(interval, origin);
         Self {
             interval,
             ahead: MARGIN.min(interval / 50) + spread + ticks.step,
@@ -272,20 +280,32 @@ impl Pace {
 }
 
 /// The ticks of a clock.
-#[derive(Debug)]
-struct Ticks {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticks {
     origin: Instant,
     step: Duration,
 }
 
 impl Ticks {
-    /// As many as an interval has, so that a target keeps its place among them.
-    fn new(interval: Duration, origin: Instant) -> Self {
-        let count = interval.as_nanos().div_ceil(TICK.as_nanos());
-        let count = u32::try_from(count).unwrap_or(u32::MAX).max(TICKS);
+    /// Those for one of `targets` targets which is scraped once an `interval`. All have the same `origin`, and an interval
+    /// has a whole number of them, so that a target keeps its place.
+    pub(super) fn new(origin: Instant, interval: Duration, targets: usize) -> Self {
+        let fewest = interval.as_nanos().div_ceil(LONGEST_TICK.as_nanos());
+        let fewest = u32::try_from(fewest).unwrap_or(u32::MAX).max(FEWEST_TICKS);
+        let together = targets / fewest as usize;
+        let doubled = match together
+            .div_ceil(TOGETHER)
+            .max(1)
+            .next_power_of_two()
+            .ilog2()
+        {
+            _ if together < FEW => DOUBLED - 1,
+            doubled => doubled.min(DOUBLED),
+        };
+        let step = interval / fewest / (1 << doubled);
         Self {
             origin,
-            step: (interval / count).max(Duration::from_nanos(1)),
+            step: step.max(Duration::from_nanos(1)),
         }
     }
 

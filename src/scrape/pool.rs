@@ -20,6 +20,7 @@ use crate::store::{MetadataIndex, Store, TargetInfo};
 use crate::targets::{Target, TargetSet};
 
 use super::fetch::Fetcher;
+use super::pace::Ticks;
 use super::scraper::{Scraper, Shared, pace};
 use super::threads::Threads;
 use super::worker::{Order, Worker};
@@ -78,6 +79,7 @@ impl Scraping {
             shared,
             demand: self.demand,
             origin: Instant::now(),
+            targets: 0,
             threads: Threads::start(),
             seats: Vec::new(),
             next: 0,
@@ -121,6 +123,8 @@ struct Pool {
     demand: Arc<Demand>,
     /// When the clock began whose ticks scrapes begin on.
     origin: Instant,
+    /// How many targets there are to be.
+    targets: usize,
     threads: Threads,
     /// One for each of the threads.
     seats: Vec<Seat>,
@@ -170,6 +174,7 @@ impl Pool {
 
     /// Makes the targets those of `set`.
     fn adopt(&mut self, set: &TargetSet) {
+        self.targets = set.targets.len();
         let hash = |target: &Target| self.keys.hash_one(key(target));
         let mut wanted: HashTable<&Target> = HashTable::with_capacity(set.targets.len());
         for target in &set.targets {
@@ -215,7 +220,8 @@ impl Pool {
         self.next = (self.next + 1) % self.seats.len();
         let (id, seat) = (writer.id(), self.next);
         let worker = &self.seats[seat];
-        let pace = pace(&target, self.origin, new, delay);
+        let ticks = Ticks::new(self.origin, target.interval, self.targets);
+        let pace = pace(&target, ticks, new, delay);
         let timing = self.demand.join(id, pace, worker.wake.clone());
         let scraper = Scraper::new(target.clone(), timing, writer, self.shared.clone());
         worker.give(Order::Start(Box::new(scraper)));

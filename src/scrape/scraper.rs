@@ -19,7 +19,7 @@ use super::connection::Connection;
 use super::demand::Timing;
 use super::fetch::Fetcher;
 use super::ingest::{Ingested, ingest};
-use super::pace::{Pace, Turn};
+use super::pace::{Pace, Ticks, Turn};
 use super::series::KnownSeries;
 use super::{KeptMetrics, ScrapeError, Statistics};
 
@@ -198,13 +198,12 @@ impl Scraper {
     }
 }
 
-/// When `target`, one of `new` ones, is scraped from now on, `delay` later than at once. `origin` is when the clock of all targets
-/// began.
-pub(super) fn pace(target: &Target, origin: Instant, new: usize, delay: Duration) -> Pace {
+/// When `target`, one of `new` ones, is scraped from now on, `delay` later than at once, each time on one of `ticks`.
+pub(super) fn pace(target: &Target, ticks: Ticks, new: usize, delay: Duration) -> Pace {
     let times = Times::of(target, new, Instant::now() + delay);
     Pace::new(
         target.interval,
-        origin,
+        ticks,
         times.first,
         times.second,
         times.place,

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::scrape::pace::Cause;
+use crate::scrape::pace::{Cause, Ticks};
 
 const INTERVAL: Duration = Duration::from_secs(15);
 const WANTED: Freshness = Freshness {
@@ -22,7 +22,8 @@ impl Scraped {
     async fn new() -> Self {
         let demand = Demand::new(Arc::default());
         let now = Instant::now();
-        let pace = Pace::new(INTERVAL, now, now, now + INTERVAL, 0.0);
+        let ticks = Ticks::new(now, INTERVAL, 1);
+        let pace = Pace::new(INTERVAL, ticks, now, now + INTERVAL, 0.0);
         let (wake, woken) = unbounded_channel();
         let timing = demand.join(7, pace, wake);
         let it = Self {

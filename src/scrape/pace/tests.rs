@@ -48,10 +48,11 @@ impl Outcome {
     }
 }
 
-/// One target, in steps of 10 ms, for an hour and a half.
-fn simulate(interval: Duration, mut askers: Vec<Asker>, fails: bool) -> Outcome {
+/// One of `targets` targets, in steps of 10 ms, for an hour and a half.
+fn simulate(interval: Duration, targets: usize, mut askers: Vec<Asker>, fails: bool) -> Outcome {
     let start = Instant::now();
-    let mut pace = Pace::new(interval, start - ORIGIN, start, start + interval, 0.5);
+    let ticks = Ticks::new(start - ORIGIN, interval, targets);
+    let mut pace = Pace::new(interval, ticks, start, start + interval, 0.5);
     let length = Duration::from_secs(5_400);
     let (mut scrapes, mut ends, mut waiting) = (0, None, Vec::new());
     let mut ages = vec![Vec::new(); askers.len()];
@@ -103,18 +104,25 @@ fn simulate(interval: Duration, mut askers: Vec<Asker>, fails: bool) -> Outcome 
 
 #[test]
 fn whoever_asks_once_an_interval_gets_fresh_data_and_no_more_scrapes() {
-    for phase in 0..15 {
-        let outcome = simulate(INTERVAL, vec![hpa(f64::from(phase) + 0.3)], false);
+    for (targets, phase) in [40, 2_000, 10_000]
+        .into_iter()
+        .flat_map(|it| (0..15).map(move |phase| (it, phase)))
+    {
+        let askers = vec![hpa(f64::from(phase) + 0.3)];
+        let outcome = simulate(INTERVAL, targets, askers, false);
         let (median, rate) = (outcome.median(0), outcome.per_interval());
-        assert!(median < 1.0, "phase {phase}: {median} s");
-        assert!((0.95..=1.1).contains(&rate), "phase {phase}: {rate}");
+        assert!(median < 1.0, "{targets}, phase {phase}: {median} s");
+        assert!(
+            (0.95..=1.1).contains(&rate),
+            "{targets}, phase {phase}: {rate}"
+        );
     }
 }
 
 #[test]
 fn many_askers_get_no_more_scrapes_than_the_budget_and_one_of_them_is_served() {
     let askers = [1.0, 4.0, 8.0, 12.5].map(hpa);
-    let outcome = simulate(INTERVAL, askers.into(), false);
+    let outcome = simulate(INTERVAL, 40, askers.into(), false);
     let medians: Vec<f64> = (0..4).map(|asker| outcome.median(asker)).collect();
     assert!(medians.iter().any(|median| *median < 1.0), "{medians:?}");
     assert!(outcome.per_interval() <= 1.11, "{}", outcome.per_interval());
@@ -129,7 +137,7 @@ fn asking_in_a_loop_gets_no_more_scrapes_than_the_budget() {
             jitter: Duration::from_millis(20),
         };
         let interval = Duration::from_secs(interval);
-        let outcome = simulate(interval, vec![asker], false);
+        let outcome = simulate(interval, 40, vec![asker], false);
         let rate = outcome.per_interval();
         // What was saved at the start is spent once.
         assert!(rate <= 1.1 + 2.0 / outcome.intervals, "{period}: {rate}");
@@ -139,7 +147,8 @@ fn asking_in_a_loop_gets_no_more_scrapes_than_the_budget() {
 #[test]
 fn without_requests_a_target_keeps_its_place() {
     let start = Instant::now();
-    let mut pace = Pace::new(INTERVAL, start, start, start + INTERVAL, 0.5);
+    let ticks = Ticks::new(start, INTERVAL, 1);
+    let mut pace = Pace::new(INTERVAL, ticks, start, start + INTERVAL, 0.5);
     for count in 0..10 {
         let now = start + INTERVAL * count;
         let turn = pace.turn(now).expect("due");
@@ -154,10 +163,11 @@ fn without_requests_a_target_keeps_its_place() {
 
 #[test]
 fn a_failing_target_is_neither_scraped_more_often_nor_waited_for() {
-    let outcome = simulate(INTERVAL, vec![hpa(7.0), hpa(9.0)], true);
+    let outcome = simulate(INTERVAL, 40, vec![hpa(7.0), hpa(9.0)], true);
     assert!(outcome.per_interval() <= 1.1, "{}", outcome.per_interval());
     let start = Instant::now();
-    let mut pace = Pace::new(INTERVAL, start, start, start + INTERVAL, 0.5);
+    let ticks = Ticks::new(start, INTERVAL, 1);
+    let mut pace = Pace::new(INTERVAL, ticks, start, start + INTERVAL, 0.5);
     pace.turn(start);
     pace.ended(start + TOOK, true);
     pace.turn(start + INTERVAL);
@@ -169,7 +179,8 @@ fn a_failing_target_is_neither_scraped_more_often_nor_waited_for() {
 #[test]
 fn one_scrape_is_shared_and_one_that_hangs_is_waited_for_once() {
     let start = Instant::now();
-    let mut pace = Pace::new(INTERVAL, start, start, start + INTERVAL, 0.5);
+    let ticks = Ticks::new(start, INTERVAL, 1);
+    let mut pace = Pace::new(INTERVAL, ticks, start, start + INTERVAL, 0.5);
     pace.turn(start);
     pace.ended(start + TOOK, true);
     let asked = start + Duration::from_secs(8);
@@ -187,7 +198,8 @@ fn one_scrape_is_shared_and_one_that_hangs_is_waited_for_once() {
 #[test]
 fn where_there_is_no_room_nothing_is_scraped() {
     let start = Instant::now();
-    let mut pace = Pace::new(INTERVAL, start, start, start + INTERVAL, 0.5);
+    let ticks = Ticks::new(start, INTERVAL, 1);
+    let mut pace = Pace::new(INTERVAL, ticks, start, start + INTERVAL, 0.5);
     pace.turn(start);
     pace.ended(start + TOOK, true);
     let now = start + Duration::from_secs(8);
@@ -198,12 +210,24 @@ fn where_there_is_no_room_nothing_is_scraped() {
 #[test]
 fn scrapes_begin_on_ticks_that_all_targets_share_and_at_most_one_later_than_due() {
     let origin = Instant::now();
-    for interval in [1, 10, 15, 60, 600].map(Duration::from_secs) {
+    for (interval, targets, count) in [
+        (1, 40, 120),
+        (10, 40, 120),
+        (15, 40, 120),
+        (15, 2_000, 30),
+        (15, 5_000, 60),
+        (15, 10_000, 120),
+        (15, 1_000_000, 240),
+        (60, 5_000, 120),
+        (600, 5_000, 4_800),
+    ] {
+        let interval = Duration::from_secs(interval);
+        let ticks = Ticks::new(origin, interval, targets);
+        let tick = interval.div_f64(f64::from(count));
         let mut times = std::collections::BTreeSet::new();
-        let tick = TICK.min(interval / TICKS);
         for place in 0..1_000_u32 {
             let first = origin + interval * place / 1_000;
-            let mut pace = Pace::new(interval, origin, first, first + interval, 0.5);
+            let mut pace = Pace::new(interval, ticks, first, first + interval, 0.5);
             for due in [first, first + interval, first + 2 * interval] {
                 let begins = pace.due();
                 assert!((due..=due + tick).contains(&begins));
@@ -212,8 +236,24 @@ fn scrapes_begin_on_ticks_that_all_targets_share_and_at_most_one_later_than_due(
             }
             times.insert(pace.due() - origin);
         }
-        // 600 s have 1,000 places in 6,000 ticks.
-        let ticks = interval.div_duration_f64(tick).round();
-        assert!((times.len() as f64) < ticks + 2.0, "{interval:?}");
+        // All of them, where there are as many as places; one more for those that round up.
+        let expected = 1_000.min(count as usize);
+        let used = times.len();
+        assert!(
+            (expected..=expected + 1).contains(&used),
+            "{interval:?} {targets}: {used}"
+        );
+    }
+}
+
+#[test]
+fn the_ticks_of_few_and_of_many_targets_fall_together() {
+    let origin = Instant::now();
+    for time in (0..300).map(|it| origin + Duration::from_millis(51 * it)) {
+        let after = |targets| Ticks::new(origin, INTERVAL, targets).after(time);
+        let (few, many, most) = (after(40), after(2_000), after(1_000_000));
+        assert!(most <= few && few <= many && many - most <= LONGEST_TICK);
+        assert_eq!(Ticks::new(origin, INTERVAL, 1_000_000).after(many), many);
+        assert_eq!(Ticks::new(origin, INTERVAL, 40).after(many), many);
     }
 }
