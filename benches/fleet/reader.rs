@@ -13,8 +13,8 @@ use crate::contestants::Contestant;
 use crate::pages::Kind;
 use crate::simulator;
 
-/// How many times in an interval it asks.
-const TICKS: usize = 150;
+/// How many times in an interval it asks, as the adapter does where there are some thousand targets.
+const TICKS: usize = 30;
 
 /// As long as what the adapter sends.
 const HEAD: &str = "Host: 127.1.0.1\r\nUser-Agent: gpu-metrics-adapter\r\nAccept-Encoding: gzip\r\n\
