@@ -98,7 +98,7 @@ impl Entry {
     }
 
     fn set_mark(&mut self, mark: bool) {
-        self.rest = self.rest & !MARK | u32::from(mark) * MARK;
+        self.rest = (self.rest & !MARK) | if mark { MARK } else { 0 };
     }
 }
 
@@ -279,6 +279,29 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_are_not_expected_and_the_highest_slots_are_not_remembered() {
+        assert_eq!(size_of::<Entry>(), 12);
+        let texts = [LONGEST, LONGEST + 1, 1 << 20, 3, 2].map(|length| "x".repeat(length));
+        let slots = [NOT_NEEDED - 1, 1, 2, NOT_NEEDED, NOT_NEEDED + 2].map(Verdict::Keep);
+        let mut known = KnownSeries::default();
+        known.begin();
+        for (text, verdict) in texts.iter().zip(slots) {
+            known.insert(text.as_bytes(), PLAIN, verdict);
+        }
+        known.end();
+        known.begin();
+        let mut expected = Vec::new();
+        let found = texts.each_ref().map(|text| {
+            expected.push(known.expects());
+            let number = known.find(text.as_bytes(), PLAIN)?;
+            Some(known.verdict(number))
+        });
+        let [one, two, three, ..] = slots.map(Some);
+        assert_eq!(found, [one, two, three, None, None]);
+        assert_eq!(expected, [LONGEST, 0, 0, 0, 0]);
+    }
+
+    #[test]
     fn what_was_new_on_a_page_that_is_not_kept_is_forgotten() {
         let texts = texts(60);
         let mut known = known(&texts[..2]);
@@ -295,5 +318,8 @@ mod tests {
             found,
             [Some(Verdict::Keep(0)), Some(Verdict::Keep(1)), None]
         );
+        // Each of the two was on one of the pages in between, and both are on this.
+        known.end();
+        assert_eq!(known.len(), 2);
     }
 }
