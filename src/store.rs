@@ -273,7 +273,7 @@ impl Store {
 
     /// Promises room for one more series.
     fn reserve(&self) -> Result<(), LimitError> {
-        let limit = self.limits.load().series;
+        let limit = self.limits.load().series.min(writer::MOST_SERIES);
         self.reserved
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < limit).then_some(count + 1)

@@ -5,14 +5,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::error;
 
 use super::pace::Turn;
 use super::scraper::Scraper;
+
+/// A timer of this length always runs. Where a runtime has none, each that is set has it wake itself, which is a system call for the
+/// time-out of each scrape.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// What a worker is told.
 pub(super) enum Order {
@@ -63,6 +68,7 @@ impl Worker {
     /// Scrapes until nobody can give orders any more; then every scrape has ended.
     pub(super) async fn run(mut self) {
         let mut timer = pin!(sleep_until(Instant::now()));
+        let mut beat = pin!(sleep(BEAT));
         loop {
             let first = self.due.first().map(|(due, _)| *due);
             if let Some(due) = first.filter(|due| *due != timer.deadline()) {
@@ -77,6 +83,7 @@ impl Worker {
                 Some(id) = self.woken.recv() => self.look(id),
                 Some(ended) = self.scrapes.join_next() => self.ended(ended),
                 () = &mut timer, if first.is_some() => self.look_at_due(),
+                () = &mut beat => beat.as_mut().reset(Instant::now() + BEAT),
             }
         }
         self.scrapes.shutdown().await;

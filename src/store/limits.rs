@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// How long samples are kept.
     pub retention: Duration,
-    /// Most series of all targets together.
+    /// Most series of all targets together. More than half a billion there cannot be.
     pub series: usize,
     /// Most series of one target.
     pub series_per_target: usize,

@@ -56,8 +56,6 @@ impl<'a> Scrape<'a> {
         self.writer.reserve()?;
         let slot = self.writer.take_slot();
         self.new.insert(labels.clone(), slot);
-        // Not seen yet.
-        self.writer.series[slot as usize].set_seen(self.writer.round.wrapping_sub(1));
         Ok(slot)
     }
 
@@ -91,12 +89,11 @@ impl<'a> Scrape<'a> {
     /// the first time in this scrape.
     #[inline]
     pub fn has(&mut self, slot: Slot) -> bool {
-        let round = self.writer.round;
         let Some(held) = self.writer.series.get_mut(slot as usize) else {
             return false;
         };
-        let is_first = held.seen() != round && held.life() != Life::About;
-        held.set_seen(round);
+        let is_first = !held.seen() && held.life() != Life::About;
+        held.set_seen(true);
         is_first
     }
 
@@ -129,7 +126,6 @@ impl Drop for Scrape<'_> {
         for slot in self.new.values() {
             self.writer.return_slot(*slot);
         }
-        // The samples of this round are not there, so that the next scrape must not take them for seen.
-        self.writer.next_round();
+        self.writer.forget();
     }
 }

@@ -273,6 +273,37 @@ fn what_is_reported_about_a_target_comes_before_what_its_page_says_of_it() {
 }
 
 #[test]
+fn what_a_scrape_has_that_is_not_kept_is_not_taken_for_what_the_next_one_has() {
+    let store = Store::new(Limits::default());
+    let mut writer = store.register(info("a"));
+    let (x, y, z) = (series("m", "x"), series("m", "y"), series("m", "z"));
+    scrape(&mut writer, at(0), &[(&x, 1.0), (&y, 1.0)]);
+    scrape(&mut writer, at(15), &[(&x, 2.0)]);
+    {
+        let mut given_up = writer.begin(at(30));
+        for labels in [&x, &y, &z] {
+            assert_eq!(given_up.add(labels, 3.0, None), Ok(true));
+            assert_eq!(given_up.add(labels, 3.0, None), Ok(false));
+        }
+    }
+    // One goes on, one comes back after its end, one is new.
+    scrape(&mut writer, at(45), &[(&x, 4.0), (&y, 4.0), (&z, 4.0)]);
+    // One ends, though the scrape that was given up had it.
+    scrape(&mut writer, at(60), &[(&y, 5.0), (&z, 5.0)]);
+    let values = |values: &[f64]| values.iter().copied().map(Some).collect::<Vec<_>>();
+    let expected = [
+        ("x", [values(&[1.0, 2.0, 4.0]), vec![None]].concat()),
+        (
+            "y",
+            [values(&[1.0]), vec![None], values(&[4.0, 5.0])].concat(),
+        ),
+        ("z", values(&[4.0, 5.0])),
+    ];
+    let expected = expected.map(|(pod, values)| (pod.to_owned(), values));
+    assert_eq!(read(&store, "m"), expected);
+}
+
+#[test]
 fn expressions_and_absence_find_what_a_full_scan_would() {
     let store = Store::new(Limits::default());
     let mut writer = store.register(info("a"));

@@ -44,21 +44,16 @@ pub struct TargetWriter {
     ended: Vec<Slot>,
     /// The series about the target, a few: each scrape has them, and finding them in the index would be a tenth of its work.
     about: Vec<(Labels, Slot)>,
-    /// Counts scrapes.
-    pub(super) round: u32,
 }
 
-/// What the writer knows of a slot. 8 bytes, since there are as many as series.
+/// What the writer knows of a slot. 4 bytes, since there are as many as series: from the highest bit, 29 of the place in the
+/// index, 1 of whether the current scrape has the series, 2 of what it holds, a [`Life`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
-    id: SeriesId,
-    /// The number of the scrape that last contained it, four times, and what it holds: a [`Life`].
-    mark: u32,
-}
+pub(super) struct Held(u32);
 
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u32)]
 pub(super) enum Life {
     /// Nothing.
     Free,
@@ -70,18 +65,30 @@ pub(super) enum Life {
     About,
 }
 
-/// How many numbers of scrapes there are until they begin again: as many as a [`Held`] has room for.
-const ROUNDS: u32 = 1 << 30;
+const ID: u32 = 3;
+const SEEN: u32 = 1 << 2;
+
+/// The most series that there can be: as many as a [`Held`] can tell apart.
+pub(super) const MOST_SERIES: usize = 1 << (u32::BITS - ID);
 
 impl Held {
-    fn new(id: SeriesId, seen: u32, life: Life) -> Self {
-        let mark = seen << 2 | u32::from(life as u8);
-        Self { id, mark }
+    /// A slot without a series.
+    const FREE: Self = Self(0);
+
+    fn new(id: SeriesId, seen: bool, life: Life) -> Self {
+        let mut held = Self((id << ID) | life as u32);
+        held.set_seen(seen);
+        held
+    }
+
+    /// The series' place in the index.
+    fn id(self) -> SeriesId {
+        self.0 >> ID
     }
 
     /// What it holds.
     pub(super) fn life(self) -> Life {
-        match self.mark & 3 {
+        match self.0 & 3 {
             0 => Life::Free,
             1 => Life::Live,
             2 => Life::Ended,
@@ -90,16 +97,16 @@ impl Held {
     }
 
     fn set_life(&mut self, life: Life) {
-        *self = Self::new(self.id, self.seen(), life);
+        *self = Self::new(self.id(), self.seen(), life);
     }
 
-    /// The scrape that last contained it.
-    pub(super) fn seen(self) -> u32 {
-        self.mark >> 2
+    /// Whether the current scrape has it.
+    pub(super) fn seen(self) -> bool {
+        self.0 & SEEN > 0
     }
 
-    pub(super) fn set_seen(&mut self, round: u32) {
-        *self = Self::new(self.id, round, self.life());
+    pub(super) fn set_seen(&mut self, seen: bool) {
+        self.0 = (self.0 & !SEEN) | if seen { SEEN } else { 0 };
     }
 }
 
@@ -113,7 +120,6 @@ impl TargetWriter {
             free: Vec::new(),
             ended: Vec::new(),
             about: Vec::new(),
-            round: 0,
         }
     }
 
@@ -124,13 +130,14 @@ impl TargetWriter {
 
     /// Begins a scrape that started at `at`. Nothing is visible to readers before [`Scrape::commit`].
     pub fn begin(&mut self, at: Timestamp) -> Scrape<'_> {
-        self.next_round();
         Scrape::new(self, at)
     }
 
-    /// What is seen from now on is of another scrape.
-    pub(super) fn next_round(&mut self) {
-        self.round = (self.round + 1) % ROUNDS;
+    /// Forgets what the current scrape has: nothing of it is kept.
+    pub(super) fn forget(&mut self) {
+        for held in &mut self.series {
+            held.set_seen(false);
+        }
     }
 
     /// Notes that the scrape begun at `at` failed, and why; the text is for users and has no credentials.
@@ -211,12 +218,11 @@ impl TargetWriter {
 
     /// A slot for a series that is reserved.
     pub(super) fn take_slot(&mut self) -> Slot {
-        let free = Held::new(SeriesId::MAX, self.round, Life::Free);
         self.free.pop().unwrap_or_else(|| {
             if self.series.len() == self.series.capacity() {
                 self.series.reserve_exact(8 + self.series.len() / 8);
             }
-            self.series.push(free);
+            self.series.push(Held::FREE);
             Slot::try_from(self.series.len() - 1).expect("the limit on series is far below 2^32")
         })
     }
@@ -238,7 +244,8 @@ impl TargetWriter {
             let mut index = self.store.index.write();
             for (slot, labels) in batch {
                 let id = index.insert(labels, self.number, *slot);
-                self.series[*slot as usize] = Held::new(id, self.round, life);
+                let held = &mut self.series[*slot as usize];
+                *held = Held::new(id, held.seen(), life);
             }
         }
         self.store.changed();
@@ -259,12 +266,13 @@ impl TargetWriter {
         {
             let state = &mut *self.block.state.write();
             for (slot, held) in (0..).zip(&mut self.series) {
-                if held.life() == Life::Live && held.seen() != self.round {
+                if held.life() == Life::Live && !held.seen() {
                     held.set_life(Life::Ended);
                     self.ended.push(slot);
                     let end = state.history.end(slot, at);
                     samples.extend(end.map(|end| (slot, end)));
                 }
+                held.set_seen(false);
             }
             state.history.append(at, &limits, samples);
             self.ended.retain(|slot| {
@@ -289,7 +297,7 @@ impl TargetWriter {
             return;
         }
         for batch in gone.chunks(BATCH) {
-            let ids = batch.iter().map(|slot| self.series[*slot as usize].id);
+            let ids = batch.iter().map(|slot| self.series[*slot as usize].id());
             let mut index = self.store.index.write();
             index.remove(ids);
             let mut state = self.block.state.write();
@@ -316,5 +324,26 @@ impl Drop for TargetWriter {
         self.remove(&all);
         self.store.index.write().remove_block(self.number);
         self.store.targets.write().remove(&self.block.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_slot_is_small_and_each_part_of_it_stays_when_another_changes() {
+        assert_eq!(size_of::<Held>(), 4);
+        let most = SeriesId::try_from(MOST_SERIES - 1).expect("a place");
+        for id in [0, 1, most] {
+            let mut held = Held::new(id, true, Life::Live);
+            for life in [Life::Ended, Life::About, Life::Free, Life::Live] {
+                held.set_life(life);
+                assert_eq!((held.id(), held.seen(), held.life()), (id, true, life));
+                held.set_seen(false);
+                assert_eq!((held.id(), held.seen(), held.life()), (id, false, life));
+                held.set_seen(true);
+            }
+        }
     }
 }
