@@ -9,14 +9,16 @@ mod world;
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use world::{Seen, median, observe};
 
-const EXPORTERS: usize = 40;
+/// Few, and as many as scrapes begin together for.
+const EXPORTERS: [usize; 2] = [40, 400];
 
-fn show(name: &str, seen: &Seen) {
+fn show(exporters: usize, fresh_within: Duration, seen: &Seen) {
     let nine_tenths = seen.ages[seen.ages.len() * 9 / 10];
     println!(
-        "{name}: age {:.2?} median, {nine_tenths:.2?} for nine of ten; answered in {:.2?} median, {:.2?} at most; {:.3} scrapes per target and interval",
+        "{exporters} exporters, freshWithin: {fresh_within:?}: age {:.2?} median, {nine_tenths:.2?} for nine of ten; answered in {:.2?} median, {:.2?} at most; {:.3} scrapes per target and interval",
         median(&seen.ages),
         median(&seen.waits),
         seen.waits.last().expect("there were answers"),
@@ -27,12 +29,14 @@ fn show(name: &str, seen: &Seen) {
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let interval = Duration::from_secs(15);
-    let (off, on) = runtime.block_on(async {
-        tokio::join!(
-            observe(EXPORTERS, interval, Duration::ZERO, 4, 10),
-            observe(EXPORTERS, interval, Duration::from_secs(5), 4, 10),
-        )
+    let cases = EXPORTERS
+        .into_iter()
+        .flat_map(|exporters| [0, 5].map(|within| (exporters, Duration::from_secs(within))));
+    let observed = cases.map(async |(exporters, within)| {
+        let seen = observe(exporters, interval, within, 4, 10).await;
+        (exporters, within, seen)
     });
-    show("freshWithin: 0s", &off);
-    show("freshWithin: 5s", &on);
+    for (exporters, within, seen) in runtime.block_on(join_all(observed)) {
+        show(exporters, within, &seen);
+    }
 }
