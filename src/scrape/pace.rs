@@ -293,14 +293,11 @@ impl Ticks {
         let fewest = interval.as_nanos().div_ceil(LONGEST_TICK.as_nanos());
         let fewest = u32::try_from(fewest).unwrap_or(u32::MAX).max(FEWEST_TICKS);
         let together = targets / fewest as usize;
-        let doubled = match together
-            .div_ceil(TOGETHER)
-            .max(1)
-            .next_power_of_two()
-            .ilog2()
-        {
-            _ if together < FEW => DOUBLED - 1,
-            doubled => doubled.min(DOUBLED),
+        let doubled = if together < FEW {
+            DOUBLED - 1
+        } else {
+            let times = together.div_ceil(TOGETHER).next_power_of_two();
+            times.ilog2().min(DOUBLED)
         };
         let step = interval / fewest / (1 << doubled);
         Self {

@@ -41,11 +41,15 @@ impl Get<'_> {
         write(&[url.host_str().unwrap_or_default().as_bytes()]);
         let _ = url.port().map(|port| write!(bytes, ":{port}"));
         bytes.extend_from_slice(b"\r\n");
-        self.headers(|name, value| {
+        let mut header = |name: HeaderName, value: &[u8]| {
             for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
                 bytes.extend_from_slice(part);
             }
-        });
+        };
+        self.headers(&mut header);
+        if let Some(value) = &self.authorization {
+            header(AUTHORIZATION, value.as_bytes());
+        }
         bytes.extend_from_slice(b"\r\n");
     }
 
@@ -55,14 +59,20 @@ impl Get<'_> {
     /// The URL has what a request's URI cannot have: relabelling makes any host.
     pub(super) fn request<B>(&self, body: B) -> Result<Request<B>, http::Error> {
         let mut request = Request::get(self.url.as_str()).body(body)?;
+        let headers = request.headers_mut();
         let mut fault = None;
         self.headers(|name, value| match HeaderValue::from_bytes(value) {
-            Ok(value) => drop(request.headers_mut().insert(name, value)),
+            Ok(value) => drop(headers.insert(name, value)),
             Err(error) => fault = Some(error),
         });
+        if let Some(value) = &self.authorization {
+            // As it is: that it is sensitive keeps it out of the tables of what both ends remember (RFC 7541, 7.1).
+            headers.insert(AUTHORIZATION, value.clone());
+        }
         fault.map_or(Ok(request), |error| Err(error.into()))
     }
 
+    /// All but credentials, and the host.
     fn headers(&self, mut header: impl FnMut(HeaderName, &[u8])) {
         let encoding: &[u8] = if self.compression {
             b"gzip"
@@ -73,9 +83,6 @@ impl Get<'_> {
         header(ACCEPT, FORMATS.as_bytes());
         header(ACCEPT_ENCODING, encoding);
         header(TIMEOUT, self.timeout.as_secs_f64().to_string().as_bytes());
-        if let Some(value) = &self.authorization {
-            header(AUTHORIZATION, value.as_bytes());
-        }
     }
 }
 
@@ -85,11 +92,13 @@ mod tests {
     use super::*;
 
     fn both(url: &str) -> (String, Request<()>) {
+        let mut secret = HeaderValue::from_static("Bearer x");
+        secret.set_sensitive(true);
         let get = Get {
             url: &url.parse().unwrap(),
             compression: true,
             timeout: Duration::from_millis(9_500),
-            authorization: Some(HeaderValue::from_static("Bearer x")),
+            authorization: Some(secret),
         };
         let mut bytes = Vec::new();
         get.write(&mut bytes);
@@ -111,6 +120,7 @@ mod tests {
         let expected: Vec<String> = of_request.chain([String::new(), String::new()]).collect();
         assert_eq!(headers, expected);
         assert!(expected.contains(&"x-prometheus-scrape-timeout-seconds: 9.5".to_owned()));
+        assert!(request.headers()[AUTHORIZATION].is_sensitive());
     }
 
     #[test]
