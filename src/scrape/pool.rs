@@ -101,7 +101,7 @@ impl Scraping {
                         open = changed.is_ok();
                         break true;
                     }
-                    Some(id) = panics.recv() => pool.revive(|it| it.id == id),
+                    Some((id, error)) = panics.recv() => pool.revive(&error, |it| it.id == id),
                     Some(ended) = pool.workers.join_next() => {
                         if let Err(error) = ended {
                             pool.replace(&error);
@@ -132,7 +132,7 @@ struct Pool {
     next: usize,
     workers: JoinSet<()>,
     /// Where workers tell which target's scrape panicked.
-    panicked: UnboundedSender<u64>,
+    panicked: UnboundedSender<(u64, JoinError)>,
     /// What `running` is hashed with.
     keys: RandomState,
     /// By [`key`].
@@ -235,11 +235,11 @@ impl Pool {
     }
 
     /// Starts the targets anew, an interval later, whose scrapes have ended though they should not.
-    fn revive(&mut self, has_ended: impl Fn(&Running) -> bool) {
+    fn revive(&mut self, error: &JoinError, has_ended: impl Fn(&Running) -> bool) {
         let ended = self.running.iter().filter(|it| has_ended(it));
         let ended: Vec<Arc<Target>> = ended.map(|it| it.target.clone()).collect();
         for target in ended {
-            error!(url = %target.url, "scraping panicked; it starts anew");
+            error!(url = %target.url, %error, "scraping panicked; it starts anew");
             let delay = target.interval;
             self.start(target, 1, delay);
         }
@@ -251,7 +251,7 @@ impl Pool {
             return;
         };
         self.seats[seat] = self.staff(seat);
-        self.revive(|running| running.seat == seat);
+        self.revive(error, |running| running.seat == seat);
     }
 
     /// Ends everything; then every scrape has ended.

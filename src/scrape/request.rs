@@ -1,5 +1,6 @@
 //! The request for a target's page.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -46,7 +47,9 @@ impl Get<'_> {
                 bytes.extend_from_slice(part);
             }
         };
-        self.headers(&mut header);
+        for (name, value) in self.headers() {
+            header(name, value.as_bytes());
+        }
         if let Some(value) = &self.authorization {
             header(AUTHORIZATION, value.as_bytes());
         }
@@ -58,31 +61,27 @@ impl Get<'_> {
     /// # Errors
     /// The URL has what a request's URI cannot have: relabelling makes any host.
     pub(super) fn request<B>(&self, body: B) -> Result<Request<B>, http::Error> {
-        let mut request = Request::get(self.url.as_str()).body(body)?;
-        let headers = request.headers_mut();
-        let mut fault = None;
-        self.headers(|name, value| match HeaderValue::from_bytes(value) {
-            Ok(value) => drop(headers.insert(name, value)),
-            Err(error) => fault = Some(error),
-        });
+        let mut request = Request::get(self.url.as_str());
+        for (name, value) in self.headers() {
+            request = request.header(name, &*value);
+        }
         if let Some(value) = &self.authorization {
             // As it is: that it is sensitive keeps it out of the tables of what both ends remember (RFC 7541, 7.1).
-            headers.insert(AUTHORIZATION, value.clone());
+            request = request.header(AUTHORIZATION, value.clone());
         }
-        fault.map_or(Ok(request), |error| Err(error.into()))
+        request.body(body)
     }
 
     /// All but credentials, and the host.
-    fn headers(&self, mut header: impl FnMut(HeaderName, &[u8])) {
-        let encoding: &[u8] = if self.compression {
-            b"gzip"
-        } else {
-            b"identity"
-        };
-        header(USER_AGENT, AGENT.as_bytes());
-        header(ACCEPT, FORMATS.as_bytes());
-        header(ACCEPT_ENCODING, encoding);
-        header(TIMEOUT, self.timeout.as_secs_f64().to_string().as_bytes());
+    fn headers(&self) -> [(HeaderName, Cow<'static, str>); 4] {
+        let encoding = if self.compression { "gzip" } else { "identity" };
+        let timeout = self.timeout.as_secs_f64().to_string();
+        [
+            (USER_AGENT, AGENT.into()),
+            (ACCEPT, FORMATS.into()),
+            (ACCEPT_ENCODING, encoding.into()),
+            (TIMEOUT, timeout.into()),
+        ]
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::error;
 
 use super::pace::Turn;
 use super::scraper::Scraper;
@@ -34,7 +33,7 @@ pub(super) struct Worker {
     /// Targets whose time may have come sooner than they said; each at most once.
     woken: UnboundedReceiver<u64>,
     /// Who is told which target's scrape panicked.
-    panicked: UnboundedSender<u64>,
+    panicked: UnboundedSender<(u64, JoinError)>,
     waiting: HashMap<u64, Waiting>,
     /// When each of them is to be looked at.
     due: BTreeSet<(Instant, u64)>,
@@ -52,7 +51,7 @@ impl Worker {
     pub(super) fn new(
         orders: UnboundedReceiver<Order>,
         woken: UnboundedReceiver<u64>,
-        panicked: UnboundedSender<u64>,
+        panicked: UnboundedSender<(u64, JoinError)>,
     ) -> Self {
         Self {
             orders,
@@ -101,10 +100,16 @@ impl Worker {
 
     /// Looks at the time of a target, unless it is being scraped: then that is done when it has been.
     fn look(&mut self, id: u64) {
-        if let Some(Waiting { scraper, due }) = self.waiting.remove(&id) {
-            self.due.remove(&(due, id));
+        if let Some(scraper) = self.take(id) {
             self.wait(scraper);
         }
+    }
+
+    /// Takes out a target that waits.
+    fn take(&mut self, id: u64) -> Option<Box<Scraper>> {
+        let Waiting { scraper, due } = self.waiting.remove(&id)?;
+        self.due.remove(&(due, id));
+        Some(scraper)
     }
 
     /// Has a target wait for its time, if that has not come.
@@ -137,17 +142,16 @@ impl Worker {
                 let is_it = |(_, scrape): &(&u64, &AbortHandle)| scrape.id() == error.id();
                 if let Some(id) = self.running.iter().find(is_it).map(|(id, _)| *id) {
                     self.running.remove(&id);
-                    error!(%error, "a scrape panicked");
-                    let _ = self.panicked.send(id);
+                    let _ = self.panicked.send((id, error));
                 }
             }
         }
     }
 
     fn end(&mut self, id: u64) {
-        if let Some(Waiting { due, .. }) = self.waiting.remove(&id) {
-            self.due.remove(&(due, id));
-        } else if let Some(scrape) = self.running.remove(&id) {
+        if self.take(id).is_none()
+            && let Some(scrape) = self.running.remove(&id)
+        {
             scrape.abort();
         }
     }

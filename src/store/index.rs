@@ -122,6 +122,12 @@ impl Index {
         self.series.len()
     }
 
+    /// How many lists of labels' names there are.
+    #[cfg(test)]
+    pub(super) fn schemas(&self) -> usize {
+        self.schemas.len()
+    }
+
     /// Takes in a target, and gives its number.
     pub(super) fn add_block(&mut self, block: Arc<Block>) -> BlockId {
         BlockId::MIN.saturating_add(self.blocks.insert(block))
@@ -553,34 +559,5 @@ mod tests {
         assert_eq!(size_of::<Option<Entry>>(), 16);
         assert_eq!(size_of::<Option<Set>>(), 32);
         assert_eq!(size_of::<Option<Value>>(), 24);
-    }
-
-    #[test]
-    fn a_list_of_names_stays_as_long_as_one_of_the_sets_that_share_it() {
-        let store = crate::store::Store::new(crate::store::Limits::default());
-        let at = crate::model::time::Timestamp::from_millis(1);
-        let labels = |pod: &str| Labels::new([(METRIC_NAME, "m"), ("pod", pod)]);
-        let lists = || store.index.read().schemas.len();
-        let info = || crate::store::TargetInfo {
-            job: "j".to_owned(),
-            url: String::new(),
-            object: None,
-            interval: std::time::Duration::from_secs(15),
-        };
-        let write = |pods: &[&str]| {
-            let mut writer = store.register(info());
-            let mut scrape = writer.begin(at);
-            for pod in pods {
-                scrape.add(&labels(pod), 1.0, None).expect("there is room");
-            }
-            scrape.commit();
-            writer
-        };
-        let (one, two) = (write(&["a", "b"]), write(&["c"]));
-        assert_eq!(lists(), 1);
-        drop(one);
-        assert_eq!(lists(), 1);
-        drop(two);
-        assert_eq!(lists(), 0);
     }
 }

@@ -304,6 +304,21 @@ fn what_a_scrape_has_that_is_not_kept_is_not_taken_for_what_the_next_one_has() {
 }
 
 #[test]
+fn a_list_of_names_stays_as_long_as_one_of_the_sets_that_share_it() {
+    let store = Store::new(Limits::default());
+    let lists = || store.index.read().schemas();
+    let (mut one, mut two) = (store.register(info("a")), store.register(info("b")));
+    let (x, y, z) = (series("m", "x"), series("m", "y"), series("m", "z"));
+    scrape(&mut one, at(0), &[(&x, 1.0), (&y, 1.0)]);
+    scrape(&mut two, at(0), &[(&z, 1.0)]);
+    assert_eq!(lists(), 1);
+    drop(one);
+    assert_eq!(lists(), 1);
+    drop(two);
+    assert_eq!(lists(), 0);
+}
+
+#[test]
 fn expressions_and_absence_find_what_a_full_scan_would() {
     let store = Store::new(Limits::default());
     let mut writer = store.register(info("a"));
