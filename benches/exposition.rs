@@ -1,5 +1,5 @@
-//! How fast pages are read: every label of every sample; only some metrics; series known from the scrape before; and what
-//! prometheus-parse takes for the same page.
+//! How fast pages are read: every label of every sample; only some metrics; series known from the scrape before; and, for
+//! the same page, what one look at each byte and what prometheus-parse takes.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -163,6 +163,10 @@ fn pages(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(page.lines().count() as u64));
         group.bench_function("unwanted, by line", |bencher| {
             bencher.iter(|| parse(black_box(body), Format::Text, &mut Unwanted))
+        });
+        // What the memory gives: nobody who looks at each byte can take less.
+        group.bench_function("looked at once, by line", |bencher| {
+            bencher.iter(|| memchr::memchr(0, black_box(body)))
         });
         if name == "dcgm8" {
             group.sample_size(20);

@@ -5,6 +5,7 @@
 //! read is dropped and counted with its reason, and costs neither the page nor any other line. A line is read as
 //! Prometheus reads it or not at all, so that no exporter's mistake becomes a wrong value.
 
+mod ahead;
 mod bounds;
 mod comment;
 mod near;

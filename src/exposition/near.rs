@@ -46,6 +46,17 @@ pub(super) fn last_of(byte: u8, text: &[u8], from: usize) -> Option<usize> {
     memrchr(byte, text.get(from..end)?).map(|place| from + place)
 }
 
+/// Whether this byte is one of the last 32 of `text`, if it has as many. It takes the same steps wherever the byte is, so
+/// that a processor never guesses wrong.
+#[inline]
+pub(super) fn is_in_end(byte: u8, text: &[u8]) -> bool {
+    let Some(end) = text.last_chunk::<32>() else {
+        return false;
+    };
+    end.iter()
+        .fold(false, |found, other| found | (*other == byte))
+}
+
 /// The highest bit of each byte of the block that is this one; the block's first byte is the lowest.
 #[inline]
 fn equal(block: &[u8; BLOCK], byte: u8) -> u64 {
@@ -80,6 +91,12 @@ mod tests {
             prop_assert_eq!(first_of(b'"', b'\\', text, from), first.map(|place| from + place));
             let last = rest.iter().rposition(|byte| *byte == b'}');
             prop_assert_eq!(last_of(b'}', text, from), last.map(|place| from + place));
+        }
+
+        #[test]
+        fn the_end_of_a_text_has_the_bytes_that_it_has(text in "[a-c]{0,70}") {
+            let end = text.len().checked_sub(32).map_or("", |from| &text[from..]);
+            prop_assert_eq!(is_in_end(b'b', text.as_bytes()), end.contains('b'));
         }
 
         #[test]

@@ -2,8 +2,9 @@
 
 use memchr::memchr;
 
+use super::ahead::Ahead;
 use super::comment::{self, Comment};
-use super::near::{first_of, last_of};
+use super::near::{first_of, is_in_end, last_of};
 use super::number::Tail;
 use super::series::{self, Slots};
 use super::{DropReason, FamilyKind, Format, ParsedSample, Report, Sink, number};
@@ -165,12 +166,14 @@ impl<'a, S: Sink> Page<'a, S> {
     /// Passes over the lines of the unwanted family that follow, from `next` on; the first other line begins at the result.
     fn skip_family(&mut self, mut next: usize) -> usize {
         let name = self.family.name;
+        let mut ahead = Ahead::new(self.body, next);
         while let Some(rest) = self.body.get(next..)
             && rest.starts_with(name)
             && matches!(rest.get(name.len()), Some(b'{' | b' ' | b'\t'))
         {
+            ahead.reading(next);
             let length = memchr(b'\n', rest).unwrap_or(rest.len());
-            if likely_series(&rest[..length], name.len()).is_none() {
+            if !closes(&rest[..length], name.len()) {
                 break;
             }
             self.report.skipped += 1;
@@ -277,6 +280,12 @@ fn likely_series(line: &[u8], bare: usize) -> Option<usize> {
     }
     let next = series::skip_blanks(line, bare);
     (line.get(next) != Some(&b'{')).then_some(bare)
+}
+
+/// Whether such a line has braces that close, or none.
+#[inline]
+fn closes(line: &[u8], bare: usize) -> bool {
+    is_in_end(b'}', line) || likely_series(line, bare).is_some()
 }
 
 /// How much of `rest`, which follows a line with an unclosed quote, belongs to that line: an exporter that does not

@@ -43,16 +43,53 @@ fn unwanted_metrics_are_asked_for_once_and_passed_over() {
 }
 
 #[test]
+fn an_unwanted_line_is_passed_over_however_its_labels_end() {
+    let far = "1".repeat(40);
+    let lines = [
+        "b{x=\"1\"} 1".to_owned(),
+        format!("b{{x=\"{far}\"}} {far} {far}"),
+        format!("b {far}"),
+        format!("b{{x=\"}}{far}\"}} 1"),
+    ];
+    let page: String = lines
+        .iter()
+        .cycle()
+        .take(100)
+        .map(|line| line.clone() + "\n")
+        .collect();
+    // As short as nothing, and longer than what is asked for ahead.
+    for length in 0..3_000 {
+        let page = format!("{}\na 1\n", &page[..length]);
+        let unwanted = page.lines().filter(|line| line.starts_with('b')).count() as u64;
+        let mut sink = Picky {
+            wanted: b"a",
+            asked: Vec::new(),
+            values: Vec::new(),
+        };
+        let report = parse(page.as_bytes(), Format::Text, &mut sink);
+        assert_eq!(sink.values, [1.0], "{length} bytes");
+        assert_eq!(
+            report.skipped + report.dropped.total(),
+            unwanted,
+            "{length} bytes"
+        );
+    }
+}
+
+#[test]
 fn no_sample_is_read_out_of_an_unwanted_metrics_label_value() {
-    let page = b"b{x=\"l1\na 5\nl3\"} 1\na 2\n";
-    let mut sink = Picky {
-        wanted: b"a",
-        asked: Vec::new(),
-        values: Vec::new(),
-    };
-    let report = parse(page, Format::Text, &mut sink);
-    assert_eq!(sink.values, [2.0]);
-    assert_eq!(report.dropped.get(DropReason::UnclosedQuote), 1);
+    let page = b"b{x=\"a value of several lines, the first is this\na 5\nl3\"} 1\na 2\n";
+    // The first line of its metric, and one that follows others.
+    for page in [page.to_vec(), [b"b 1\n", &page[..]].concat()] {
+        let mut sink = Picky {
+            wanted: b"a",
+            asked: Vec::new(),
+            values: Vec::new(),
+        };
+        let report = parse(&page, Format::Text, &mut sink);
+        assert_eq!(sink.values, [2.0]);
+        assert_eq!(report.dropped.get(DropReason::UnclosedQuote), 1);
+    }
 }
 
 /// Reads the labels of each series once, and knows the series by its text from then on.
