@@ -1,19 +1,17 @@
 //! Asking for a page's bytes before they are read.
 
-use std::hint::black_box;
-
 /// How far before the place that is read.
-const DISTANCE: usize = 2048;
+const DISTANCE: usize = 4096;
 
 /// How many bytes are asked for together.
 const STEP: usize = 256;
 
-/// How many bytes a processor fetches together.
+/// How many bytes an x86-64 processor fetches together.
 const CACHE_LINE: usize = 64;
 
-/// Asks for the bytes of a page a few lines before they are read. A processor fetches ahead by itself, but not beyond a
-/// branch that it guessed wrong, and few are harder to guess than where a line ends: a page that is larger than the caches
-/// near by would be waited for at each line.
+/// Asks for the bytes of a page some lines before they are read. A processor fetches ahead by itself, but only within a
+/// page of memory and up to a branch that it guesses wrong, and few are harder to guess than where a line ends: a page
+/// that is larger than the caches near by would be waited for at each line.
 pub(super) struct Ahead<'a> {
     page: &'a [u8],
     /// The place for which enough of the page has been asked for.
@@ -33,12 +31,19 @@ impl<'a> Ahead<'a> {
             && let Some(rest) = self.page.get(self.enough + DISTANCE..)
             && let Some(step) = rest.first_chunk::<STEP>()
         {
-            black_box(
-                step.iter()
-                    .step_by(CACHE_LINE)
-                    .fold(0, |all, byte| all ^ byte),
-            );
+            step.iter().step_by(CACHE_LINE).for_each(prefetch);
             self.enough += STEP;
         }
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn prefetch(byte: &u8) {
+    safe_arch::prefetch_t0(byte);
+}
+
+/// The others have no such thing that safe code could ask for.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn prefetch(_: &u8) {}
