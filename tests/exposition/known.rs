@@ -14,6 +14,16 @@ struct Picky {
     values: Vec<f64>,
 }
 
+impl Picky {
+    fn new(wanted: &'static [u8]) -> Self {
+        Self {
+            wanted,
+            asked: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+}
+
 impl Sink for Picky {
     fn wants(&mut self, name: &[u8]) -> bool {
         self.asked.push(String::from_utf8_lossy(name).into_owned());
@@ -28,11 +38,7 @@ impl Sink for Picky {
 #[test]
 fn unwanted_metrics_are_asked_for_once_and_passed_over() {
     let page = b"a 1\na{x=\"1\"} 2\na 3\nab{broken} 4\nab 5\na 6\n{\"a\"} 7\n{\"q\"} 8\n-\na 9\n";
-    let mut sink = Picky {
-        wanted: b"a",
-        asked: Vec::new(),
-        values: Vec::new(),
-    };
+    let mut sink = Picky::new(b"a");
     let report = parse(page, Format::Text, &mut sink);
     assert_eq!(sink.asked, ["a", "ab", "a", "a", "q"]);
     assert_eq!(sink.values, [1.0, 2.0, 3.0, 6.0, 7.0, 9.0]);
@@ -61,11 +67,7 @@ fn an_unwanted_line_is_passed_over_however_its_labels_end() {
     for length in 0..3_000 {
         let page = format!("{}\na 1\n", &page[..length]);
         let unwanted = page.lines().filter(|line| line.starts_with('b')).count() as u64;
-        let mut sink = Picky {
-            wanted: b"a",
-            asked: Vec::new(),
-            values: Vec::new(),
-        };
+        let mut sink = Picky::new(b"a");
         let report = parse(page.as_bytes(), Format::Text, &mut sink);
         assert_eq!(sink.values, [1.0], "{length} bytes");
         assert_eq!(
@@ -81,11 +83,7 @@ fn no_sample_is_read_out_of_an_unwanted_metrics_label_value() {
     let page = b"b{x=\"a value of several lines, the first is this\na 5\nl3\"} 1\na 2\n";
     // The first line of its metric, and one that follows others.
     for page in [page.to_vec(), [b"b 1\n", &page[..]].concat()] {
-        let mut sink = Picky {
-            wanted: b"a",
-            asked: Vec::new(),
-            values: Vec::new(),
-        };
+        let mut sink = Picky::new(b"a");
         let report = parse(&page, Format::Text, &mut sink);
         assert_eq!(sink.values, [2.0]);
         assert_eq!(report.dropped.get(DropReason::UnclosedQuote), 1);
